@@ -1,0 +1,137 @@
+"""Records of which only the head is decoded until somebody looks at the body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+from .record import EXTRA_FIELDS, LAYOUTS, LayoutByClass, Record
+
+if TYPE_CHECKING:
+    from .record import Layout
+
+LoadBody = Callable[[], Mapping[str, Any]]
+
+_LOAD_BODY = "_load_body"
+
+L = TypeVar("L", bound="LazyRecord")
+
+
+@dataclass
+class LazyRecord(Record):
+    """Be a record in two parts: a head, always at hand, and a body that loads on first use.
+
+    While the body is pending its fields are missing from the instance, so that reading one ends up in
+    ``__getattr__``; from the load on nothing tells the record from one built whole.
+    A subclass names its ``HEAD_FIELDS`` and is decorated with ``defers_body``.
+    """
+
+    HEAD_FIELDS: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def from_parts(cls, head: Mapping[str, Any], load_body: LoadBody) -> Self:
+        """Build a record of its decoded head and a function that decodes the rest.
+
+        *load_body* is called when a body field is first read. Where it raises, the reader gets the
+        exception and the next reader tries again.
+        """
+        values, unknown = HEAD_LAYOUTS[cls].read(head, 0)
+        values[_LOAD_BODY] = partial(_joined, unknown, load_body) if unknown else load_body
+        record = cls.__new__(cls)
+        record.__dict__ = values
+        return record
+
+    @classmethod
+    def unreadable(cls, run_id: str, fail: LoadBody) -> Self:
+        """Build a record that has its *run_id* only: reading anything else calls *fail*, which raises."""
+        record = cls.__new__(cls)
+        record.__dict__ = {"run_id": run_id, _LOAD_BODY: fail}
+        return record
+
+    @property
+    def has_pending_body(self) -> bool:
+        """Tell whether the body is still to be loaded."""
+        return _LOAD_BODY in self.__dict__
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Tell whether the head, too, is missing, because it does not decode."""
+        return len(self.__dict__) == len(("run_id", _LOAD_BODY)) and _LOAD_BODY in self.__dict__
+
+    def head_dict(self) -> dict[str, Any]:
+        """Return the head fields as ``to_dict`` does, without loading the body."""
+        if self.is_unreadable:
+            self._ensure_body()
+        return HEAD_LAYOUTS[type(self)].write(self.__dict__)
+
+    def body_dict(self) -> dict[str, Any]:
+        """Return all that ``to_dict`` does and ``head_dict`` does not."""
+        self._ensure_body()
+        data = BODY_LAYOUTS[type(self)].write(self.__dict__)
+        return self._with_extra_fields(data)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``Record.to_dict`` does, after loading the body."""
+        self._ensure_body()
+        return super().to_dict()
+
+    def _ensure_body(self) -> None:
+        """Load the body if it is pending; what was assigned to its fields meanwhile stays."""
+        values = self.__dict__
+        load_body = values.get(_LOAD_BODY)
+        if load_body is None:
+            return
+        body, unknown = LAYOUTS[type(self)].read(load_body(), 0)
+        body[EXTRA_FIELDS] = unknown
+        for name, value in body.items():
+            values.setdefault(name, value)
+        values.pop(_LOAD_BODY, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copying and pickling carry over: the whole record, loaded."""
+        self._ensure_body()
+        return dict(self.__dict__)
+
+    if not TYPE_CHECKING:  # a visible __getattr__ would let type checkers accept any name
+
+        def __getattr__(self, name: str) -> Any:
+            """Return a body field after loading the body."""
+            if name == EXTRA_FIELDS or name in LAYOUTS[type(self)].blank:
+                self._ensure_body()
+                if name in self.__dict__:
+                    return self.__dict__[name]
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(message, name=name, obj=self)
+
+
+def defers_body(cls: type[L]) -> type[L]:
+    """Remove the class attributes that a dataclass leaves for the defaults of its fields.
+
+    With them, a pending field would read as its default instead of loading the body.
+    """
+    for name in LAYOUTS[cls].blank:
+        if name in vars(cls):
+            delattr(cls, name)
+    return cls
+
+
+def _head_layout_of(cls: type[LazyRecord]) -> Layout:
+    return LAYOUTS[cls].restricted_to(cls.HEAD_FIELDS)
+
+
+def _body_layout_of(cls: type[LazyRecord]) -> Layout:
+    return LAYOUTS[cls].restricted_to(LAYOUTS[cls].blank.keys() - cls.HEAD_FIELDS)
+
+
+HEAD_LAYOUTS = LayoutByClass(_head_layout_of)
+"""The layout of the head fields of a record class."""
+
+BODY_LAYOUTS = LayoutByClass(_body_layout_of)
+"""The layout of the known fields that are not in the head."""
+
+
+def _joined(stray: Mapping[str, Any], load_body: LoadBody) -> dict[str, Any]:
+    """Add to the body what a newer writer put into the head and this version keeps elsewhere."""
+    return {**load_body(), **stray}

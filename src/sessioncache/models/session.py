@@ -1,0 +1,215 @@
+"""A session of a workflow: its metadata, its runs and what is asked of them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+from .messages_filter import agent_runs, last, select_messages, team_runs
+from .record import unix_now, write_nested
+from .runs import WorkflowRunOutput
+from .status import RunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from .message import Message
+    from .runs import RunOutput, TeamRunOutput
+
+_log = logging.getLogger("sessioncache")
+
+_ORIGIN = "_origin"
+_EXECUTOR_KEYS = ("agent_id", "agent_name", "team_id", "team_name")
+
+
+@dataclass
+class WorkflowChatInteraction:
+    """Pair the input of a workflow run with its output, both as they were."""
+
+    input: Any
+    output: Any
+
+
+@dataclass
+class WorkflowSession:
+    """Hold the metadata of a workflow's session and its runs, oldest first.
+
+    ``created_at`` and ``updated_at`` are unix seconds. ``session_data`` holds the session's name, state
+    and media under the keys ``session_name``, ``session_state``, ``images``, ``videos`` and ``audio``.
+    """
+
+    session_id: str
+    user_id: str | None = None
+    workflow_id: str | None = None
+    workflow_name: str | None = None
+    runs: list[WorkflowRunOutput] | None = None
+    session_data: dict[str, Any] | None = None
+    workflow_data: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    created_at: int | None = None
+    updated_at: int | None = None
+
+    def __post_init__(self) -> None:
+        """Replace every None that stands for "empty" or "now"."""
+        now = unix_now()
+        self.runs = [] if self.runs is None else self.runs
+        self.session_data = {} if self.session_data is None else self.session_data
+        self.workflow_data = {} if self.workflow_data is None else self.workflow_data
+        self.metadata = {} if self.metadata is None else self.metadata
+        self.created_at = now if self.created_at is None else self.created_at
+        self.updated_at = now if self.updated_at is None else self.updated_at
+
+    @property
+    def rev(self) -> int | None:
+        """Return the revision this object was loaded at or last saved with, None for one made new."""
+        rev: int | None = getattr(self.__dict__.get(_ORIGIN), "rev", None)
+        return rev
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any] | None) -> Self | None:
+        """Build the session that ``to_dict`` made *data* of, leaving *data* as it is.
+
+        Returns None, with a warning in the log, where there is no ``session_id``. Runs that are no
+        workflow runs are skipped with a warning; unknown keys are ignored.
+        """
+        if data is None or data.get("session_id") is None:
+            _log.warning("a session without a session_id was ignored")
+            return None
+        known = {field.name: data[field.name] for field in fields(cls) if field.name in data}
+        return cls(**{**known, "runs": _read_runs(data.get("runs"))})
+
+    def to_dict(self, include_runs: bool = True) -> dict[str, Any]:
+        """Return every field, None included; ``runs`` is None where there are none or none are wanted."""
+        return {
+            "session_id": self.session_id,
+            "user_id": self.user_id,
+            "workflow_id": self.workflow_id,
+            "workflow_name": self.workflow_name,
+            "session_data": self.session_data,
+            "workflow_data": self.workflow_data,
+            "metadata": self.metadata,
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
+            "runs": write_nested(self.runs) if include_runs and self.runs else None,
+        }
+
+    def upsert_run(self, run: WorkflowRunOutput) -> None:
+        """Put *run* in the place of the first run with its ``run_id``, or at the end.
+
+        The ``queue_attempt`` of the run replaced is carried over to a run that has none.
+        """
+        runs = self.runs = [] if self.runs is None else self.runs
+        for index, stored in enumerate(runs):
+            if stored.run_id == run.run_id:
+                if run.queue_attempt is None:
+                    run.queue_attempt = stored.queue_attempt
+                runs[index] = run
+                return
+        runs.append(run)
+
+    def get_run(self, run_id: str) -> WorkflowRunOutput | None:
+        """Return the first run with this id, or None."""
+        return next((run for run in self.runs or () if run.run_id == run_id), None)
+
+    def get_workflow_history(self, num_runs: int | None = None) -> list[tuple[str, str]]:
+        """Return input and output of the last *num_runs* completed runs as text, oldest first.
+
+        What is empty or missing is ``""``. Without *num_runs* all completed runs are returned.
+        """
+        completed = [run for run in self.runs or () if run.status == RunStatus.completed]
+        return [(_as_text(run.input), _as_text(run.content)) for run in last(completed, num_runs)]
+
+    def get_workflow_history_context(self, num_runs: int | None = None) -> str | None:
+        """Return ``get_workflow_history`` as a block of text for a prompt, or None where it is empty."""
+        history = self.get_workflow_history(num_runs)
+        if not history:
+            return None
+        lines = ["<workflow_history_context>"]
+        for number, (question, answer) in enumerate(history, start=1):
+            lines += _context_lines(number, question, answer)
+        return "\n".join([*lines, "</workflow_history_context>", ""])
+
+    def get_chat_history(self, last_n_runs: int | None = None) -> list[WorkflowChatInteraction]:
+        """Return those of the last *last_n_runs* runs, of any status, that have input and output."""
+        return [
+            WorkflowChatInteraction(input=run.input, output=run.content)
+            for run in last(self.runs or [], last_n_runs)
+            if run.input and run.content
+        ]
+
+    def get_messages(
+        self,
+        agent_id: str | None = None,
+        team_id: str | None = None,
+        last_n_runs: int | None = None,
+        limit: int | None = None,
+        skip_roles: Collection[str] | None = None,
+        skip_statuses: Collection[RunStatus | str] | None = None,
+        skip_history_messages: bool = True,
+        skip_member_messages: bool = True,
+    ) -> list[Message]:
+        """Return the messages of one agent or one team, oldest first.
+
+        *last_n_runs* counts the runs of that agent or team, after *skip_statuses*. *limit* counts
+        messages; the first system message then leads, whatever the limit. *skip_member_messages* is
+        accepted for compatibility: members' messages are never among a team's.
+
+        Raises ValueError where both ids are given, or neither to a session that has runs.
+        """
+        if agent_id and team_id:
+            raise ValueError("agent_id and team_id cannot be used together")
+        if not self.runs:
+            return []
+        return select_messages(
+            self._runs_of(agent_id, team_id),
+            last_n_runs=last_n_runs,
+            limit=limit,
+            skip_roles=skip_roles,
+            skip_statuses=skip_statuses,
+            skip_history_messages=skip_history_messages,
+        )
+
+    def _runs_of(self, agent_id: str | None, team_id: str | None) -> Sequence[RunOutput | TeamRunOutput]:
+        if agent_id:
+            return agent_runs(self.runs or [], agent_id)
+        if team_id:
+            return team_runs(self.runs or [], team_id)
+        raise ValueError("agent_id or team_id must be provided")
+
+
+def _read_runs(value: Any) -> list[WorkflowRunOutput]:
+    """Build the workflow runs of a stored list, and say in the log how many items are none."""
+    if not isinstance(value, (list, tuple)):
+        if value is not None:
+            _log.warning("the runs of a session were skipped: they are no list")
+        return []
+    runs = [run for run in map(_read_run, value) if run is not None]
+    if len(runs) < len(value):
+        _log.warning("%d runs that are no workflow runs were skipped", len(value) - len(runs))
+    return runs
+
+
+def _read_run(item: Any) -> WorkflowRunOutput | None:
+    if isinstance(item, WorkflowRunOutput):
+        return item
+    if not isinstance(item, dict) or any(item.get(key) for key in _EXECUTOR_KEYS):
+        return None
+    return WorkflowRunOutput.from_dict(item)
+
+
+def _as_text(value: Any) -> str:
+    """Return what is empty as "", a text as it is and all else as ``str`` shows it."""
+    if not value:
+        return ""
+    return value if isinstance(value, str) else str(value)
+
+
+def _context_lines(number: int, question: str, answer: str) -> list[str]:
+    """Return the lines of one run in a history context, the empty one at its end included."""
+    lines = [f"[Workflow Run-{number}]"]
+    if question:
+        lines.append(f"User input: {question}")
+    if answer:
+        lines.append(f"Workflow output: {answer}")
+    return [*lines, ""]
