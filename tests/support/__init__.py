@@ -1,0 +1,1 @@
+"""Real servers, faulty wires and blocking facades for the tests."""
