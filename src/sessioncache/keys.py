@@ -1,0 +1,85 @@
+"""Every key this library keeps in Redis, one function each.
+
+A session is two keys under one cluster hash tag; ID is the session id, percent-encoded:
+
+    {prefix}:{ID}:meta   HASH
+        session_id user_id workflow_id workflow_name created_at updated_at   plain text
+        session_data.<key> session_state.<key> ...                            packed, one field a key
+        session_data session_state ...                                        the packed empty dict
+                                                                              or None that they are
+        rev      bumped by every write         born    rev at creation: this life of the session
+        count    runs stored                   seq     runs ever added
+        schema   version of this layout
+
+    {prefix}:{ID}:runs   ZSET, three members for each run, at scores made of one number, its *order*
+        order = created_at * 2**20 + seq       created_at in whole seconds; exact in a double
+        h<attempt>:<packed head>   at  order            what history needs
+        i<run_id>                  at  order / 2**60    ZSCORE finds a run, a range lists the ids
+        b<packed [run_id, body]>   at -order            the heavy rest
+
+Both ends of the sorted set are native slices: the newest heads are a reverse range from +inf, the newest
+bodies a range from -inf. The kind byte keeps a hostile run_id from being any other member.
+Indexes for listing live in slots of their own:
+
+    {prefix}:index:all  {prefix}:index:user:<id>  {prefix}:index:workflow:<id>
+        ZSET of session ids scored by updated_at
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from .errors import InvalidArgumentError
+
+MAX_ID_BYTES = 512
+"""Longest session, user, workflow or run id, in UTF-8 bytes: keys stay small, whatever is passed."""
+
+_SAFE = "-_.~@"
+
+
+def encoded_id(value: object, name: str) -> bytes:
+    """Return an id as UTF-8 bytes, or raise InvalidArgumentError naming the argument."""
+    if not isinstance(value, str):
+        raise InvalidArgumentError(f"{name} must be a str, not {type(value).__name__}")
+    try:
+        encoded = value.encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidArgumentError(f"{name} is not valid Unicode (a lone surrogate)") from exc
+    if not encoded:
+        raise InvalidArgumentError(f"{name} must not be empty")
+    if len(encoded) > MAX_ID_BYTES:
+        raise InvalidArgumentError(f"{name} has {len(encoded)} bytes, more than {MAX_ID_BYTES}")
+    return encoded
+
+
+def session_keys(prefix: str, session_id: str) -> tuple[bytes, bytes]:
+    """Return the keys of a session's metadata and of its runs: one hash tag, so one slot."""
+    encoded_id(session_id, "session_id")
+    tag = quote(session_id, safe=_SAFE)
+    base = f"{prefix}:{{{tag}}}:".encode()
+    return base + b"meta", base + b"runs"
+
+
+def index_of_all(prefix: str) -> bytes:
+    """Return the key of the index of all sessions."""
+    return f"{prefix}:index:all".encode()
+
+
+def index_of_user(prefix: str, user_id: str) -> bytes:
+    """Return the key of the index of one user's sessions."""
+    return f"{prefix}:index:user:{quote(user_id, safe=_SAFE)}".encode()
+
+
+def index_of_workflow(prefix: str, workflow_id: str) -> bytes:
+    """Return the key of the index of one workflow's sessions."""
+    return f"{prefix}:index:workflow:{quote(workflow_id, safe=_SAFE)}".encode()
+
+
+def indexes(prefix: str, user_id: str | None, workflow_id: str | None) -> tuple[bytes, ...]:
+    """Return the keys of all indexes that a session belongs in."""
+    keys = [index_of_all(prefix)]
+    if user_id is not None:
+        keys.append(index_of_user(prefix, user_id))
+    if workflow_id is not None:
+        keys.append(index_of_workflow(prefix, workflow_id))
+    return tuple(keys)
