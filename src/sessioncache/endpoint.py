@@ -1,0 +1,192 @@
+"""Where and how to connect: what a URL or a client of redis-py says, as arguments of connections."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from redis.backoff import NoBackoff
+from redis.exceptions import ReadOnlyError
+
+from .errors import InvalidArgumentError
+from .flow import Address
+from .resilience import Routing
+from .routing import Cluster, Sentinels, SingleServer
+from .url import REDIS_PORT, SENTINEL_PORT, ParsedUrl, parse_url
+
+MAX_CONNECTIONS: Final = 32
+"""Connections to one server: one thread of Redis serves them all, so more of them would only wait there."""
+
+
+class ConnectionClasses(NamedTuple):
+    """The classes of redis-py, blocking or asyncio, that speak to a server."""
+
+    tcp: type[Any]
+    tls: type[Any]
+    unix: type[Any]
+    retry: type[Any]
+    embedded: Callable[[str], Any]
+    """Return a client of fakeredis on the in-process server of that name."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Everything it takes to reach a Redis, whatever its topology."""
+
+    make_routing: Callable[[], Routing]
+    connection_class: type[Any]
+    options: Mapping[str, Any] = field(repr=False)
+    sentinel_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    checks_master: bool = False
+    max_connections: int = MAX_CONNECTIONS
+    socket_timeout: float = math.inf
+    socket_connect_timeout: float = math.inf
+
+    def make_connection(self, address: Address, check_master: Callable[..., Any], seconds: float) -> Any:
+        """Return a connection to one server, yet to be opened, each step of which may wait so long."""
+        options = dict(self.sentinel_options if address.is_sentinel else self.options)
+        if address.port:
+            options |= {"host": address.host, "port": address.port}
+        if self.checks_master and not address.is_sentinel:
+            options["redis_connect_func"] = check_master
+        return self.connection_class(
+            **options,
+            socket_timeout=seconds,
+            socket_connect_timeout=min(seconds, self.socket_connect_timeout),
+        )
+
+
+def endpoint_from_url(url: str, classes: ConnectionClasses) -> Endpoint:
+    """Return the endpoint of a URL; raise InvalidArgumentError naming what is wrong in it."""
+    parsed = parse_url(url)
+    options = dict(parsed.options)
+    if parsed.scheme == "memory":
+        return endpoint_of_client(classes.embedded(parsed.addresses[0].host), classes)
+    ours = {name: options.pop(name) for name in _ENDPOINT_OPTIONS if name in options}
+    sentinel_login = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
+    tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    if tls and not parsed.is_tls:
+        raise InvalidArgumentError(f"url has {min(tls)}, but its scheme is not encrypted: use rediss")
+    if parsed.scheme == "unix":
+        options["path"] = parsed.addresses[0].host
+    return Endpoint(
+        _routing_maker(parsed),
+        classes.unix if parsed.scheme == "unix" else classes.tls if parsed.is_tls else classes.tcp,
+        _settled(options, classes),
+        _settled(sentinel_login | tls, classes),
+        checks_master=parsed.topology == "sentinel",
+        **ours,
+    )
+
+
+_ENDPOINT_OPTIONS: Final = ("max_connections", "socket_timeout", "socket_connect_timeout")
+
+
+def _routing_maker(parsed: ParsedUrl) -> Callable[[], Routing]:
+    if parsed.topology == "cluster":
+        return lambda: Cluster(parsed.addresses)
+    if parsed.topology == "sentinel":
+        return lambda: Sentinels(parsed.addresses, parsed.service or "")
+    return lambda: SingleServer(parsed.addresses[0])
+
+
+def endpoint_of_client(client: Any, classes: ConnectionClasses) -> Endpoint:
+    """Return the endpoint that a client of redis-py connects to: one server, a cluster, or behind Sentinel.
+
+    Only read from: the cache opens connections of its own and never touches those of the client.
+    """
+    if hasattr(client, "nodes_manager"):
+        return _endpoint_of_cluster(client.nodes_manager, classes)
+    pool = getattr(client, "connection_pool", None)
+    if pool is None:
+        raise InvalidArgumentError(f"client must be a client of redis-py, not {type(client).__name__}")
+    _check_same_color(pool.connection_class, classes)
+    if hasattr(pool, "sentinel_manager"):
+        return _endpoint_of_sentinel_pool(pool, classes)
+    options = pool.connection_kwargs
+    address = Address(options.get("host", "localhost"), int(options.get("port", REDIS_PORT)))
+    if "path" in options:
+        address = Address(options["path"], 0)
+    return Endpoint(lambda: SingleServer(address), pool.connection_class, _settled(options, classes))
+
+
+def _endpoint_of_cluster(nodes: Any, classes: ConnectionClasses) -> Endpoint:
+    options = nodes.connection_kwargs
+    known = [*nodes.startup_nodes.values(), *nodes.nodes_cache.values()]
+    addresses = tuple(dict.fromkeys(Address(node.host, int(node.port)) for node in known))
+    encrypted = (
+        options.get("ssl") or "connection_class" in options or any(n.startswith("ssl_") for n in options)
+    )
+    connection_class = options.get("connection_class") or (classes.tls if encrypted else classes.tcp)
+    _check_same_color(connection_class, classes)
+    return Endpoint(lambda: Cluster(addresses), connection_class, _settled(options, classes))
+
+
+def _endpoint_of_sentinel_pool(pool: Any, classes: ConnectionClasses) -> Endpoint:
+    if not pool.is_master:
+        raise InvalidArgumentError("client is connected to replicas: a cache needs the master")
+    sentinels = [sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels]
+    addresses = tuple(
+        Address(options["host"], int(options.get("port", SENTINEL_PORT)), is_sentinel=True)
+        for options in sentinels
+    )
+    is_tls = issubclass(pool.connection_class, classes.tls)
+    return Endpoint(
+        lambda: Sentinels(addresses, pool.service_name),
+        classes.tls if is_tls else classes.tcp,
+        _settled(pool.connection_kwargs, classes),
+        _settled(sentinels[0], classes),
+        checks_master=True,
+    )
+
+
+def _check_same_color(connection_class: type[Any], classes: ConnectionClasses) -> None:
+    if not issubclass(connection_class, (classes.tcp, classes.tls, classes.unix)):
+        raise InvalidArgumentError(
+            "client must be blocking for SessionCache and asyncio for AsyncSessionCache"
+        )
+
+
+def _settled(options: Mapping[str, Any], classes: ConnectionClasses) -> dict[str, Any]:
+    """Return what of a client's options is for its connections, and what this library needs of them.
+
+    RESP2, for only with it an unread reply is noticed; no retries but our own, for they repeat writes.
+    """
+    if options.get("decode_responses"):
+        raise InvalidArgumentError("client has decode_responses=True, which corrupts packed values")
+    kept = {name: value for name, value in options.items() if not name.startswith(_NOT_FOR_CONNECTIONS)}
+    return {
+        **kept,
+        "protocol": 2,
+        "retry": classes.retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+        "driver_info": None,
+    }
+
+
+_NOT_FOR_CONNECTIONS: Final = (
+    "host",
+    "port",
+    "maint_notifications",
+    "orig_",
+    "himport_",
+    "event_dispatcher",
+    "oss_cluster_",
+    "connection_",
+    "cache",
+    "lib_",
+    "retry",
+    "redis_connect_func",
+    "socket_timeout",
+    "socket_connect_timeout",
+    "max_connections",
+)
+"""Beginnings of options that belong to the client, or that every call sets anew."""
+
+
+def refuse_replica(role: Sequence[Any]) -> None:
+    """Raise what a replica raises for a write, by its answer to ROLE: what it lacks need not be missing."""
+    if role[0] != b"master":
+        raise ReadOnlyError("the server is no master, or no longer", status_code="READONLY")

@@ -1,0 +1,116 @@
+"""What redis-py raises, in our words: the one place where errors are translated.
+
+An exception of redis-py says too little by its class: `ConnectionError` is a refused connection, a lost
+reply and a server that is still loading. What counts is the code that Redis put first in its error, and
+whether the command was sent; a carrier says the latter by raising `NotSentError`.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, auto
+from typing import Final
+
+from redis import exceptions as redis_errors
+
+from .errors import DamagedSessionError, OutcomeUnknownError, SessionCacheError, UnavailableError
+
+
+class NotSentError(Exception):
+    """No connection could be had, so nothing was sent; the cause says why."""
+
+
+class Action(Enum):
+    """What to do about an error."""
+
+    RETRY = auto()
+    REDIRECT = auto()
+    SEND_SCRIPT = auto()
+    RAISE = auto()
+
+
+REDIS_ERRORS: Final = (NotSentError, redis_errors.RedisError, OSError)
+"""All that a carrier raises into a flow; anything else is no answer of Redis and passes it by."""
+
+RedirectError = redis_errors.AskError
+"""A slot lives elsewhere: ASK, for this command alone, or its subclass MOVED, for good."""
+
+_LOST: Final = "LOST"
+_CONNECT: Final = "CONNECT"
+
+_DENIED: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM", "DENIED"})
+
+_SURELY_NOT_RUN: Final = frozenset(
+    {
+        _CONNECT,
+        "LOADING",
+        "READONLY",
+        "TRYAGAIN",
+        "CLUSTERDOWN",
+        "MASTERDOWN",
+        "BUSY",
+        "NOREPLICAS",
+        "MAXCLIENTS",
+    }
+)
+"""The server refused before it ran anything, and may serve in a moment."""
+
+_CODE_IN_SCRIPT_ERROR = re.compile(r"(?:^|[ :])-([A-Z]{3,}) ")
+"""Redis 6.2 wraps the error of a command in a script: `ERR Error running script ...: -READONLY You can't`."""
+
+
+def code(exc: BaseException) -> str:
+    """Return the code of an error: what Redis put first, CONNECT, or LOST after something was sent."""
+    if isinstance(exc, NotSentError):
+        inner = code(exc.__cause__) if exc.__cause__ else _CONNECT
+        return inner if inner in _DENIED or inner in _SURELY_NOT_RUN else _CONNECT
+    if "max number of clients reached" in str(exc):
+        return "MAXCLIENTS"
+    stated = getattr(exc, "status_code", None)
+    if stated and stated != "ERR":
+        return str(stated)
+    return _first_word(str(exc)) if isinstance(exc, redis_errors.ResponseError) else _LOST
+
+
+def _first_word(text: str) -> str:
+    word = text.split(" ", 1)[0]
+    if word == "ERR":
+        wrapped = _CODE_IN_SCRIPT_ERROR.search(text)
+        if wrapped:
+            return wrapped[1]
+        if "user executing the script can't" in text:
+            return "NOPERM"
+    return word
+
+
+def action(exc: BaseException, *, writes: bool) -> Action:
+    """Decide what to do about an error: nothing is sent twice that may have been applied."""
+    found = code(exc)
+    if found == "NOSCRIPT":
+        return Action.SEND_SCRIPT
+    if found in ("MOVED", "ASK"):
+        return Action.REDIRECT
+    if found in _SURELY_NOT_RUN or (found == _LOST and not writes):
+        return Action.RETRY
+    return Action.RAISE
+
+
+def translate(exc: BaseException, *, writes: bool) -> SessionCacheError:
+    """Return the error of ours that says what an exception of redis-py means."""
+    found = code(exc)
+    if found == "WRONGTYPE":
+        return DamagedSessionError("a key of this session holds another type: something else wrote it")
+    if found == _LOST and writes:
+        return OutcomeUnknownError("the connection was lost after a write was sent; repeating it is safe")
+    return UnavailableError(f"Redis does not serve: {describe(exc)}")
+
+
+def describe(exc: BaseException) -> str:
+    """Return what happened in a few words, without anything that was sent."""
+    found = code(exc)
+    cause = exc.__cause__ if isinstance(exc, NotSentError) and exc.__cause__ else exc
+    if found == _CONNECT:
+        return f"no connection ({type(cause).__name__}: {cause})"
+    if found == _LOST:
+        return f"the connection was lost ({type(cause).__name__})"
+    return f"{found} ({type(cause).__name__})"

@@ -1,0 +1,99 @@
+"""What an operation is: a generator that yields effects, is handed replies, and returns its result.
+
+There are two effects: `Send`, some commands for one server, and `Sleep`. A carrier (`client.py`, `aio.py`)
+performs them and decides nothing; what to send, and what to do about a reply or an error, is decided in
+generators.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Iterable, Sequence
+from importlib.resources import files
+from typing import Any, NamedTuple, TypeVar
+
+from .errors import ReplyMismatchError
+
+T = TypeVar("T")
+Command = tuple[bytes, ...]
+
+
+class Address(NamedTuple):
+    """A server: host and port, or a socket's path and 0."""
+
+    host: str
+    port: int
+    is_sentinel: bool = False
+
+
+class Send(NamedTuple):
+    """Effect: send commands to one server in one write; the answer is one reply for each, errors included."""
+
+    address: Address
+    commands: Sequence[Command]
+    seconds: float
+
+
+class Sleep(NamedTuple):
+    """Effect: wait; the answer is None."""
+
+    seconds: float
+
+
+Effect = Send | Sleep
+Flow = Generator[Effect, Any, T]
+
+
+class Script:
+    """A Lua script of this package: its preludes and its file, known to the server by SHA-1."""
+
+    def __init__(self, *names: str) -> None:
+        folder = files("sessioncache") / "lua"
+        self.text = b"\n".join((folder / f"{name}.lua").read_bytes() for name in names)
+        self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
+
+    def call(self, keys: Sequence[bytes], arguments: Iterable[bytes], *, writes: bool = True) -> Request:
+        """Return the request that runs this script on keys of one slot."""
+        command = (b"EVALSHA", self.sha, b"%d" % len(keys), *keys, *arguments)
+        return Request(keys[0], (command,), writes, self)
+
+
+class Request(NamedTuple):
+    """What goes to the server that holds `key`: one command, or several as one atomic unit (MULTI)."""
+
+    key: bytes
+    commands: tuple[Command, ...]
+    writes: bool = False
+    script: Script | None = None
+
+    def wire(self) -> list[Command]:
+        """Return the commands as they are sent."""
+        if len(self.commands) == 1:
+            return list(self.commands)
+        return [(b"MULTI",), *self.commands, (b"EXEC",)]
+
+    def with_full_script(self) -> Request:
+        """Return the same request with its script's text in place of the SHA-1."""
+        if self.script is None:
+            return self
+        (command,) = self.commands
+        return self._replace(commands=((b"EVAL", self.script.text, *command[2:]),))
+
+    def settle(self, replies: Sequence[Any]) -> Any:
+        """Return the reply, or the list of replies of an atomic unit; raise the error it holds."""
+        answer = replies[-1]
+        if len(self.commands) > 1:
+            refused = next((reply for reply in replies[:-1] if isinstance(reply, Exception)), None)
+            answer = refused or answer
+        if isinstance(answer, Exception):
+            raise answer
+        if len(self.commands) > 1:
+            self._check_unit(answer)
+        return answer
+
+    def _check_unit(self, answer: Any) -> None:
+        if not isinstance(answer, list) or len(answer) != len(self.commands):
+            raise ReplyMismatchError("the answer to a MULTI does not fit what was asked")
+        for part in answer:
+            if isinstance(part, Exception):
+                raise part

@@ -1,0 +1,172 @@
+"""Asking Redis and not giving up too early: routing, retries, redirections, and the time a call may take."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Final, Protocol
+
+from . import faults
+from .errors import UnavailableError
+from .faults import Action
+from .flow import Address, Command, Flow, Request, Send, Sleep
+from .settings import Settings
+
+log = logging.getLogger("sessioncache")
+
+FIRST_PAUSE: Final = 0.005
+"""Seconds before the first retry, doubled for each further one: longer than a call, shorter than outages."""
+
+LONGEST_PAUSE: Final = 0.25
+"""Seconds between two retries at the most: how late the end of an outage is noticed."""
+
+
+class Routing(Protocol):
+    """Which server holds a key: one server, a cluster, or the master that Sentinels name."""
+
+    indexes_join_writes: bool
+    """Whether the indexes, in slots of their own, can be keys of the script that writes a session."""
+
+    def locate(self, key: bytes) -> Address | None:
+        """Return the server that holds a key, or None where `discover` has to find out."""
+
+    def discover(self, seconds: float) -> Flow[None]:
+        """Ask the servers that are known where keys are; raise one of `faults.REDIS_ERRORS` if none says."""
+
+    def redirect(self, error: faults.RedirectError) -> Address:
+        """Take in which server holds a slot now, as another one said, and return it."""
+
+    def suspect(self, address: Address) -> None:
+        """Forget what was believed of a server that did not serve as it should."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a user: its cache's options, where keys are, and until when to try."""
+
+    routing: Routing
+    settings: Settings
+    started: float = field(default_factory=monotonic)
+    pause: float = FIRST_PAUSE
+
+    def seconds_left(self) -> float:
+        """Return how long this call may still take."""
+        return self.started + self.settings.timeout - monotonic()
+
+    def rest(self, exc: BaseException) -> Flow[None]:
+        """Wait before a retry, longer each time; raise UnavailableError where no time is left for one."""
+        pause = self.pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards no secret
+        if pause >= self.seconds_left():
+            raise UnavailableError(
+                f"gave up after {self.settings.timeout:g} s: {faults.describe(exc)}"
+            ) from exc
+        self.pause = min(self.pause * 2, LONGEST_PAUSE)
+        yield Sleep(pause)
+
+
+def ask(call: Call, request: Request) -> Flow[Any]:
+    """Send a request to the server that holds its key and return the reply: one round trip.
+
+    Reads are repeated until the call's time is over, writes only where surely no server ran them.
+    """
+    asking: Address | None = None
+    while True:
+        address = asking
+        try:
+            address = address or (yield from _locate(call, request.key))
+            replies = yield Send(address, _wire(request, asking), call.seconds_left())
+            return request.settle(replies)
+        except faults.REDIS_ERRORS as exc:
+            asking = None
+            action = faults.action(exc, writes=request.writes)
+            if action is Action.SEND_SCRIPT:
+                request = request.with_full_script()
+            elif isinstance(exc, faults.RedirectError):
+                asking = yield from _redirect(call, exc)
+            elif action is Action.RETRY:
+                yield from _prepare_retry(call, address, exc)
+            else:
+                raise faults.translate(exc, writes=request.writes) from exc
+
+
+def _wire(request: Request, asking: Address | None) -> list[Command]:
+    return [(b"ASKING",), *request.wire()] if asking else request.wire()
+
+
+def _locate(call: Call, key: bytes) -> Flow[Address]:
+    if (address := call.routing.locate(key)) is not None:
+        return address
+    yield from call.routing.discover(call.seconds_left())
+    if (address := call.routing.locate(key)) is not None:
+        return address
+    raise faults.NotSentError from ConnectionError("no server holds the key")
+
+
+def _redirect(call: Call, exc: faults.RedirectError) -> Flow[Address | None]:
+    """Learn where a slot lives; return the server to go to just this once, where it is only on its way."""
+    yield from call.rest(exc)
+    target = call.routing.redirect(exc)
+    return None if faults.code(exc) == "MOVED" else target
+
+
+def _prepare_retry(call: Call, address: Address | None, exc: BaseException) -> Flow[None]:
+    log.warning("retrying: %s", faults.describe(exc))
+    if address is not None:
+        call.routing.suspect(address)
+    yield from call.rest(exc)
+
+
+def ask_all(call: Call, requests: Sequence[Request]) -> Flow[list[Any]]:
+    """Send requests, each an atomic unit, in one round trip for each server; return the replies in order.
+
+    What fails in its group is asked again by itself, under the rules of `ask`.
+    """
+    replies: dict[int, Any] = {}
+    for address, group in _by_server(call, requests).items():
+        replies |= yield from _ask_group(call, address, group)
+    for index, request in enumerate(requests):
+        if index not in replies:
+            replies[index] = yield from ask(call, request)
+    return [replies[index] for index in range(len(requests))]
+
+
+Group = dict[int, Request]
+"""Requests for one server, by their place among all."""
+
+
+def _by_server(call: Call, requests: Sequence[Request]) -> dict[Address, Group]:
+    groups: dict[Address, Group] = {}
+    for index, request in enumerate(requests):
+        address = call.routing.locate(request.key)
+        if address is not None:
+            groups.setdefault(address, {})[index] = request
+    return groups
+
+
+def _ask_group(call: Call, address: Address, group: Group) -> Flow[dict[int, Any]]:
+    """Return the replies of those requests of a group that were served."""
+    wires = {index: request.wire() for index, request in group.items()}
+    try:
+        flat = yield Send(
+            address, [command for wire in wires.values() for command in wire], call.seconds_left()
+        )
+    except faults.REDIS_ERRORS as exc:
+        _raise_unless_repeatable(exc, group.values())
+        return {}
+    served = {}
+    rest = iter(flat)
+    for index, request in group.items():
+        try:
+            served[index] = request.settle([next(rest) for _ in wires[index]])
+        except faults.REDIS_ERRORS as exc:
+            _raise_unless_repeatable(exc, [request])
+    return served
+
+
+def _raise_unless_repeatable(exc: BaseException, requests: Iterable[Request]) -> None:
+    writes = any(request.writes for request in requests)
+    if faults.action(exc, writes=writes) is Action.RAISE:
+        raise faults.translate(exc, writes=writes) from exc
