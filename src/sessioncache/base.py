@@ -1,0 +1,63 @@
+"""What both clients are made of: options, an endpoint, and where keys are."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, ClassVar, Self, TypedDict, Unpack
+
+from .endpoint import ConnectionClasses, Endpoint, endpoint_from_url, endpoint_of_client
+from .resilience import Call
+from .settings import Settings, make_settings
+
+
+class Options(TypedDict, total=False):
+    """The options of a cache, all of them keyword-only."""
+
+    prefix: str
+    """What the names of all keys begin with; `sessioncache` unless said otherwise."""
+    ttl: int | timedelta | None
+    """Lifetime of a session after each write, in seconds or as a timedelta; None for ever."""
+    touch_on_read: bool
+    """Whether reading a session, too, starts its lifetime anew."""
+    max_runs: int | None
+    """Most runs of a session: a write that adds one removes the oldest beyond it."""
+    max_run_bytes: int
+    """Largest run, packed; 8 MiB unless said otherwise."""
+    timeout: float
+    """Seconds that one call may take, retries included; 5 unless said otherwise."""
+
+
+class CacheBase:
+    """A cache's options and how to reach its Redis."""
+
+    _classes: ClassVar[ConnectionClasses]
+
+    def __init__(self, client: Any, **options: Unpack[Options]) -> None:
+        """Make a cache on the Redis that a client of redis-py is connected to: a server or a cluster.
+
+        The client is only read, for where and how to connect: the cache has connections of its own.
+        """
+        self._set_up(endpoint_of_client(client, self._classes), make_settings(**options))
+
+    @classmethod
+    def from_url(cls, url: str, **options: Unpack[Options]) -> Self:
+        """Make a cache on the Redis at a URL; nothing is connected yet.
+
+        redis:// rediss:// unix:// redis+cluster:// rediss+cluster:// redis+sentinel:// rediss+sentinel://
+        and memory://, an in-process server (extra `embedded`). Raises InvalidArgumentError for a URL or
+        option that is unknown or wrong.
+        """
+        cache = cls.__new__(cls)
+        cache._set_up(endpoint_from_url(url, cls._classes), make_settings(**options))  # noqa: SLF001 - ours
+        return cache
+
+    def _set_up(self, endpoint: Endpoint, settings: Settings) -> None:
+        self._endpoint = endpoint
+        self._settings = settings
+        self._routing = endpoint.make_routing()
+
+    def _call(self) -> Call:
+        return Call(self._routing, self._settings)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(prefix={self._settings.prefix!r}, {self._routing!r})"

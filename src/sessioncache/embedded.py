@@ -1,0 +1,32 @@
+"""In-process servers for `memory://` (extra `embedded`): the same name is the same data, in this process."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from .errors import InvalidArgumentError
+
+_servers: dict[str, Any] = {}
+
+
+def embedded_client(name: str) -> Any:
+    """Return a blocking client on the server of a name; the empty name is a server of its own."""
+    return _fakeredis().FakeRedis(server=_server(name))
+
+
+def embedded_async_client(name: str) -> Any:
+    """Return an asyncio client on the server of a name; the empty name is a server of its own."""
+    return _fakeredis().FakeAsyncRedis(server=_server(name))
+
+
+def _server(name: str) -> Any:
+    server = _fakeredis().FakeServer()
+    return _servers.setdefault(name, server) if name else server
+
+
+def _fakeredis() -> Any:
+    try:
+        return import_module("fakeredis")
+    except ImportError as exc:
+        raise InvalidArgumentError("memory:// needs fakeredis: pip install 'sessioncache[embedded]'") from exc

@@ -1,0 +1,13 @@
+-- List a session in an index on another server than the session's own.
+--
+-- KEYS[1] index (sorted set); ARGV[1] session_id, ARGV[2] updated_at, ARGV[3] TTL in ms or '' for none.
+-- Answers 1. A later update that was listed meanwhile stays.
+
+local left = redis.call('PTTL', KEYS[1])
+redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
+if ARGV[3] == '' then
+  if left >= 0 then redis.call('PERSIST', KEYS[1]) end
+elseif left == -2 or (left >= 0 and left < tonumber(ARGV[3])) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
+return 1

@@ -1,0 +1,1 @@
+"""Every operation of a cache, written once, as a flow."""

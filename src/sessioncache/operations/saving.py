@@ -1,0 +1,189 @@
+"""Saving: what changed of a session object or is new, merged into what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any, Final
+
+from sessioncache.errors import InvalidArgumentError, SessionOwnershipError
+from sessioncache.fields import Fields, to_fields
+from sessioncache.flow import Flow, Script
+from sessioncache.records import Origin, PackedRun, is_unchanged, origin_of, pack_run, set_origin
+from sessioncache.resilience import Call
+from sessioncache.settings import at_least_one
+
+from .writing import Target, Written, optional_number, write
+
+UPSERT_SESSION: Final = Script("_session", "_runs", "upsert_session")
+UPSERT_RUNS: Final = Script("_session", "_runs", "upsert_runs")
+
+MAX_SCRIPT_BYTES: Final = 4 * 2**20
+"""Most bytes of runs in one script, unless one run alone has more: a script holds up the server."""
+
+MAX_SCRIPT_RUNS: Final = 500
+"""Most runs in one script: some milliseconds of the server's time."""
+
+
+def upsert_session(call: Call, session: Any, *, expect_rev: int | None = None) -> Flow[None]:
+    """Create a session, or merge what changed in this object into the stored one; no run is ever removed."""
+    fields = to_fields(call.settings.model.fields(session))
+    origin = origin_of(session)
+    runs = _changed_runs(call, session, origin)
+    target = _target(session, fields, origin, runs, expect_rev)
+    written = yield from _write(call, target, fields, origin, runs)
+    _remember(session, fields, origin, runs, written)
+
+
+def upsert_runs(call: Call, session_id: str, runs: Iterable[Any]) -> Flow[None]:
+    """Store runs of a session that exists, each at the place it has or at that of its creation time."""
+    if isinstance(runs, str | bytes) or not isinstance(runs, Iterable):
+        raise InvalidArgumentError("runs must be a list of runs")
+    packed = {run.run_id: run for run in _pack_all(call, runs)}
+    target = _target_of_runs(session_id, list(packed.values()))
+    for batch in _batches(list(packed.values())):
+        if batch:
+            yield from _write_runs(call, target, batch, ())
+
+
+def _pack_all(call: Call, runs: Iterable[Any]) -> Iterator[PackedRun]:
+    return (pack_run(call.settings.model, run, call.settings.max_run_bytes) for run in runs)
+
+
+def _changed_runs(call: Call, session: Any, origin: Origin | None) -> list[PackedRun]:
+    """Return those runs of a session object that are new or not what they were loaded as."""
+    model = call.settings.model
+    by_id = {model.run_id(run): run for run in model.runs(session)}
+    if len(by_id) < len(model.runs(session)):
+        raise InvalidArgumentError("session.runs holds two runs of one run_id")
+    loaded = origin.runs if origin else {}
+    changed = (
+        run
+        for run_id, run in by_id.items()
+        if run_id not in loaded or not is_unchanged(model, session.session_id, run, loaded[run_id])
+    )
+    return list(_pack_all(call, changed))
+
+
+def _target(
+    session: Any, fields: Fields, origin: Origin | None, runs: Sequence[PackedRun], expect_rev: int | None
+) -> Target:
+    if origin and origin.fields[b"session_id"] != fields[b"session_id"]:
+        raise InvalidArgumentError(
+            "session.session_id of a loaded session cannot change: copy it with replace()"
+        )
+    return Target(
+        session.session_id,
+        _common([session.user_id, *(run.user_id for run in runs)]),
+        session.workflow_id,
+        None if expect_rev is None else at_least_one(expect_rev, "expect_rev"),
+        origin.born if origin else None,
+    )
+
+
+def _target_of_runs(session_id: str, runs: Sequence[PackedRun]) -> Target:
+    workflows = {run.workflow_id for run in runs}
+    workflow_id = workflows.pop() if len(workflows) == 1 else None
+    return Target(session_id, _common([run.user_id for run in runs]), workflow_id)
+
+
+def _common(user_ids: Iterable[str | None]) -> str | None:
+    """Return the one user that a session and its runs name, None where none does."""
+    users = {user_id for user_id in user_ids if user_id is not None}
+    if len(users) > 1:
+        raise SessionOwnershipError("a session and its runs name more than one user_id")
+    return users.pop() if users else None
+
+
+def _write(
+    call: Call, target: Target, fields: Fields, origin: Origin | None, runs: Sequence[PackedRun]
+) -> Flow[Sequence[Written]]:
+    """Write a session in one script; runs that are too much for it follow in further ones."""
+    known = origin.runs if origin else ()
+    arguments = merge_arguments(
+        call,
+        _changed_fields(fields, origin),
+        _removed_fields(fields, origin),
+        creates=origin is None and target.expect_rev is None,
+    )
+    first, *further = _batches(runs)
+    run_arguments = _run_arguments(first, known)
+    written = [
+        (yield from write(call, UPSERT_SESSION, target, (*arguments, *run_arguments), ttl=call.settings.ttl))
+    ]
+    for batch in further:
+        written += [(yield from _write_runs(call, replace(target, expect_rev=None), batch, known))]
+    return written
+
+
+def _write_runs(
+    call: Call, target: Target, batch: Sequence[PackedRun], known: Collection[str]
+) -> Flow[Written]:
+    arguments = (optional_number(call.settings.max_runs), *_run_arguments(batch, known))
+    return (yield from write(call, UPSERT_RUNS, target, arguments, ttl=call.settings.ttl))
+
+
+def merge_arguments(
+    call: Call, set_fields: Fields, removed: Collection[bytes] = (), *, creates: bool = False
+) -> tuple[bytes, ...]:
+    """Return what the script that merges takes after the common arguments, but for the runs."""
+    return (
+        optional_number(call.settings.max_runs),
+        b"1" if creates else b"",
+        b"%d" % len(set_fields),
+        b"%d" % len(removed),
+        *chain.from_iterable(set_fields.items()),
+        *removed,
+    )
+
+
+def _changed_fields(fields: Fields, origin: Origin | None) -> Fields:
+    was = origin.fields if origin else {}
+    return {name: value for name, value in fields.items() if was.get(name) != value}
+
+
+def _removed_fields(fields: Fields, origin: Origin | None) -> list[bytes]:
+    """Return the fields that this object was loaded with and has no more; an owner is never removed."""
+    return [
+        name
+        for name in (origin.fields if origin else ())
+        if name not in fields and name not in _NEVER_REMOVED
+    ]
+
+
+_NEVER_REMOVED: Final = frozenset({b"user_id", b"updated_at"})
+
+
+def _batches(runs: Sequence[PackedRun]) -> list[list[PackedRun]]:
+    """Return runs in batches that one script each takes; at least one batch, be it empty."""
+    batches: list[list[PackedRun]] = [[]]
+    size = 0
+    for run in runs:
+        size += run.size
+        if batches[-1] and (size > MAX_SCRIPT_BYTES or len(batches[-1]) == MAX_SCRIPT_RUNS):
+            batches.append([])
+            size = run.size
+        batches[-1].append(run)
+    return batches
+
+
+def _run_arguments(runs: Iterable[PackedRun], known: Collection[str]) -> Iterator[bytes]:
+    """Return the arguments of runs; one that was loaded and is deleted by now stays deleted."""
+    return chain.from_iterable(run.arguments(only_if_stored=run.run_id in known) for run in runs)
+
+
+def _remember(
+    session: Any, fields: Fields, origin: Origin | None, runs: Sequence[PackedRun], written: Sequence[Written]
+) -> None:
+    """Measure later changes of the session object against what is stored now.
+
+    Where another writer came between, the object lacks what that one wrote: it keeps its old revision.
+    """
+    born = origin.born if origin else written[0].rest[0]
+    before = origin.rev if origin else int(born)
+    after = written[-1].rev
+    rev = after if after == before + len(written) else (origin.rev if origin else 0)
+    stored = {**(origin.runs if origin else {}), **{run.run_id: run.stored for run in runs}}
+    set_origin(session, Origin(rev, born, fields, stored))
+    session.updated_at = written[-1].updated_at

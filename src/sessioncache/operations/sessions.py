@@ -1,0 +1,130 @@
+"""Whole sessions: load, rename, keep alive, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from types import EllipsisType
+from typing import Any, Final
+
+from sessioncache import codec, keys
+from sessioncache.errors import InvalidArgumentError, SessionNotFoundError, SessionOwnershipError
+from sessioncache.fields import CONTROL_FIELDS, Fields, field_name, from_fields
+from sessioncache.flow import Flow, Request, Script
+from sessioncache.records import Origin, StoredRun, read_run, set_origin
+from sessioncache.resilience import Call, ask_all
+from sessioncache.settings import milliseconds
+
+from .reading import (
+    MEMBERS_PER_RUN,
+    checked_count,
+    is_whole,
+    newest_bodies,
+    newest_heads,
+    oldest_first,
+    pairs,
+)
+from .saving import UPSERT_SESSION, merge_arguments
+from .writing import Target, run_script, script_request, write
+
+DELETE_SESSION: Final = Script("_session", "delete_session")
+TOUCH_SESSION: Final = Script("_session", "touch_session")
+
+
+def get_session(
+    call: Call, session_id: str, *, user_id: str | None = None, last_n_runs: int | None = None
+) -> Flow[Any]:
+    """Load a session, all of its runs or the newest ones; None where it does not exist for this user."""
+    return (yield from _load(call, [session_id], checked_user(user_id), last_n_runs))[0]
+
+
+def get_sessions(
+    call: Call, session_ids: Sequence[str], *, last_n_runs: int | None = None
+) -> Flow[list[Any]]:
+    """Load sessions, in the order of their ids; None where one does not exist."""
+    if isinstance(session_ids, str):
+        raise InvalidArgumentError("session_ids must be a list of ids, not a str")
+    return (yield from _load(call, list(session_ids), None, last_n_runs))
+
+
+def checked_user(user_id: str | None) -> str | None:
+    """Return a user id that is one, or None."""
+    if user_id is not None:
+        keys.encoded_id(user_id, "user_id")
+    return user_id
+
+
+def _load(
+    call: Call, session_ids: list[str], user_id: str | None, last_n_runs: int | None
+) -> Flow[list[Any]]:
+    limit = checked_count(last_n_runs, "last_n_runs")
+    requests = [_read_request(call, session_id, limit) for session_id in session_ids]
+    if call.settings.touch_on_read:
+        requests += [_touch_request(call, session_id, user_id) for session_id in session_ids]
+    replies = yield from ask_all(call, requests)
+    return [_build(call, *found, user_id, limit) for found in zip(session_ids, replies, strict=False)]
+
+
+def _touch_request(call: Call, session_id: str, user_id: str | None) -> Request:
+    return script_request(call, TOUCH_SESSION, Target(session_id, user_id), ttl=call.settings.ttl)
+
+
+def _read_request(call: Call, session_id: str, limit: int | None) -> Request:
+    meta, runs = keys.session_keys(call.settings.prefix, session_id)
+    if limit == 0:
+        return Request(meta, ((b"HGETALL", meta), (b"ZCARD", runs)))
+    return Request(meta, ((b"HGETALL", meta), newest_heads(runs, limit), newest_bodies(runs, limit)))
+
+
+def _build(call: Call, session_id: str, reply: list[Any], user_id: str | None, limit: int | None) -> Any:
+    """Return the session object of a reply, or None where there is none for this user."""
+    fields = pairs(reply[0])
+    heads, bodies = reply[1:] if limit != 0 else ((), ())
+    found = (len(heads), len(bodies)) if limit != 0 else (reply[1] / MEMBERS_PER_RUN,)
+    if not is_whole(session_id, fields.get(b"session_id"), fields.get(b"count"), limit or None, *found):
+        return None
+    if user_id is not None and fields.get(b"user_id") != user_id.encode():
+        return None
+    return _session_object(call, session_id, fields, oldest_first(heads, bodies))
+
+
+def _session_object(call: Call, session_id: str, fields: Fields, stored: list[StoredRun]) -> Any:
+    model = call.settings.model
+    runs = [read_run(model, session_id, run) for run in stored]
+    session = model.session(from_fields(fields, session_id), runs)
+    own = {name: value for name, value in fields.items() if name not in CONTROL_FIELDS}
+    by_id = {run.run_id: members for run, members in zip(runs, stored, strict=True)}
+    set_origin(session, Origin(int(fields[b"rev"]), fields[b"born"], own, by_id))
+    return session
+
+
+def rename_session(call: Call, session_id: str, name: str, *, user_id: str | None = None) -> Flow[bool]:
+    """Set the session_name in a session's session_data; False where it does not exist for this user."""
+    if not isinstance(name, str):
+        raise InvalidArgumentError(f"name must be a str, not {type(name).__name__}")
+    packed = codec.pack(name, "name")
+    changes = {b"session_data": codec.EMPTY_DICT, field_name("session_data", "session_name"): packed}
+    arguments = merge_arguments(call, set_fields=changes)
+    target = Target(session_id, checked_user(user_id))
+    return (yield from _found(write(call, UPSERT_SESSION, target, arguments, ttl=call.settings.ttl)))
+
+
+def touch_session(call: Call, session_id: str, ttl: int | timedelta | EllipsisType | None) -> Flow[bool]:
+    """Let a session live for `ttl` from now, None for ever; False where it does not exist."""
+    lifetime = call.settings.ttl if isinstance(ttl, EllipsisType) else milliseconds(ttl, "ttl")
+    return (yield from _found(write(call, TOUCH_SESSION, Target(session_id), ttl=lifetime)))
+
+
+def delete_session(call: Call, session_id: str, *, user_id: str | None = None) -> Flow[bool]:
+    """Remove a session with all of its runs; False where it does not exist for this user."""
+    target = Target(session_id, checked_user(user_id))
+    return (yield from _found(run_script(call, DELETE_SESSION, target)))
+
+
+def _found(writing: Flow[Any]) -> Flow[bool]:
+    """Tell whether a write found its session; another user's session is none."""
+    try:
+        yield from writing
+    except (SessionNotFoundError, SessionOwnershipError):
+        return False
+    return True

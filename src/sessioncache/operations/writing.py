@@ -1,0 +1,134 @@
+"""What all writes share: one script, its answer as a result or an error, and the indexes that follow."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sessioncache import keys
+from sessioncache.errors import (
+    ReplyMismatchError,
+    SessionConflictError,
+    SessionNotFoundError,
+    SessionOwnershipError,
+    StaleRunError,
+    UnavailableError,
+)
+from sessioncache.flow import Flow, Request, Script
+from sessioncache.resilience import Call, ask, ask_all
+
+log = logging.getLogger("sessioncache")
+
+LIST_SESSION: Final = Script("list_session")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The session that a write is for, and what has to be true of it; None stands for anything."""
+
+    session_id: str
+    user_id: str | None = None
+    workflow_id: str | None = None
+    expect_rev: int | None = None
+    born: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a script says of the session that it wrote: user and workflow as they are stored now."""
+
+    rev: int
+    updated_at: int
+    user_id: str | None
+    workflow_id: str | None
+    rest: Sequence[bytes]
+
+
+def write(
+    call: Call, script: Script, target: Target, arguments: Iterable[bytes] = (), *, ttl: int | None = None
+) -> Flow[Written]:
+    """Run a script that writes a session: one round trip, and one more where an index has to follow.
+
+    Raises SessionNotFoundError, SessionOwnershipError, SessionConflictError or StaleRunError; nothing is
+    stored then.
+    """
+    written = yield from run_script(call, script, target, arguments, ttl=ttl)
+    yield from _list_elsewhere(call, target, written, ttl)
+    return written
+
+
+def run_script(
+    call: Call, script: Script, target: Target, arguments: Iterable[bytes] = (), *, ttl: int | None = None
+) -> Flow[Written]:
+    """Run a script that writes a session, and no more: one round trip."""
+    answer = yield from ask(call, script_request(call, script, target, arguments, ttl=ttl))
+    return _read_answer(answer, target.session_id)
+
+
+def script_request(
+    call: Call, script: Script, target: Target, arguments: Iterable[bytes] = (), *, ttl: int | None = None
+) -> Request:
+    """Return the request that runs a script on a session, and on its indexes where they can join."""
+    session_keys = keys.session_keys(call.settings.prefix, target.session_id)
+    return script.call(
+        (*session_keys, *_joining_indexes(call, target)), (*_common_arguments(target, ttl), *arguments)
+    )
+
+
+def optional_number(number: int | None) -> bytes:
+    """Return a number as scripts take it, empty for None."""
+    return b"" if number is None else b"%d" % number
+
+
+def _common_arguments(target: Target, ttl: int | None) -> tuple[bytes, ...]:
+    owner = b"" if target.user_id is None else b"=" + target.user_id.encode()
+    expected = optional_number(target.expect_rev)
+    time_to_live = optional_number(ttl)
+    return owner, time_to_live, expected, target.born or b"", target.session_id.encode(), time_to_live
+
+
+def _joining_indexes(call: Call, target: Target) -> tuple[bytes, ...]:
+    if not call.routing.indexes_join_writes:
+        return ()
+    return keys.indexes(call.settings.prefix, target.user_id, target.workflow_id)
+
+
+def _read_answer(answer: Any, session_id: str) -> Written:
+    match answer:
+        case [b"ok", rev, updated_at, user_id, workflow_id, *rest]:
+            return Written(int(rev), int(updated_at), _text(user_id), _text(workflow_id), rest)
+        case [b"absent"]:
+            raise SessionNotFoundError(f"there is no session {session_id!r}")
+        case [b"damaged"]:
+            log.warning("session %r is damaged: it counts as absent", session_id)
+            raise SessionNotFoundError(f"there is no session {session_id!r}: what is left of it is damaged")
+        case [b"owner"]:
+            raise SessionOwnershipError(f"session {session_id!r} belongs to another user")
+        case [b"conflict"]:
+            raise SessionConflictError(f"session {session_id!r} is not at the revision expected any more")
+        case [b"stale", run_id]:
+            raise StaleRunError(f"run {_text(run_id)!r} of session {session_id!r} is of a later attempt")
+    raise ReplyMismatchError("the answer of a script does not fit what was asked")
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
+def _list_elsewhere(call: Call, target: Target, written: Written, ttl: int | None) -> Flow[None]:
+    """List a session in those indexes that its script could not, or could not know of.
+
+    The session is written by now, and an index is only a hint: one that cannot be reached is no error.
+    """
+    listed = _joining_indexes(call, target)
+    wanted = keys.indexes(call.settings.prefix, written.user_id, written.workflow_id)
+    arguments = (target.session_id.encode(), b"%d" % written.updated_at, optional_number(ttl))
+    requests = [LIST_SESSION.call((key,), arguments) for key in wanted if key not in listed]
+    if not requests:
+        return
+    try:
+        yield from ask_all(call, requests)
+    except UnavailableError as exc:
+        log.warning("session %r is not listed in every index: %s", target.session_id, exc)
