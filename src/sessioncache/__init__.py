@@ -1,5 +1,6 @@
 """Workflow sessions in Redis, looked up by many workers in one short round trip."""
 
+from .aio import AsyncSessionCache
 from .client import SessionCache
 from .errors import (
     DamagedRunError,
@@ -25,8 +26,10 @@ from .models import (
     WorkflowRunOutput,
     WorkflowSession,
 )
+from .operations.listing import SessionPage, SessionSummary
 
 __all__ = [
+    "AsyncSessionCache",
     "DamagedRunError",
     "DamagedSessionError",
     "InvalidArgumentError",
@@ -41,6 +44,8 @@ __all__ = [
     "SessionConflictError",
     "SessionNotFoundError",
     "SessionOwnershipError",
+    "SessionPage",
+    "SessionSummary",
     "StaleRunError",
     "TeamRunOutput",
     "UnavailableError",

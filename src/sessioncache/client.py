@@ -1,40 +1,30 @@
-"""SessionCache: the blocking client. It carries effects to Redis and decides nothing."""
+"""SessionCache: the blocking client. Every method is an operation, carried."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
-from types import EllipsisType, TracebackType
-from typing import Any, Self, TypeVar
+from types import EllipsisType
+from typing import Any
 
-import redis
-from redis.retry import Retry
-
-from .base import CacheBase
-from .embedded import embedded_client
-from .endpoint import ConnectionClasses, Endpoint, refuse_replica
-from .errors import ReplyMismatchError
-from .faults import REDIS_ERRORS
-from .flow import Address, Effect, Flow, Send
-from .models import WorkflowRunOutput, WorkflowSession
-from .operations import runs as run_operations
-from .operations import saving, sessions
-from .pool import Pool
-from .settings import Settings
-
-T = TypeVar("T")
+from .carrier import BlockingCarrier
+from .models import Message, RunStatus, WorkflowChatInteraction, WorkflowRunOutput, WorkflowSession
+from .operations import (
+    history,
+    listing,
+    messages,
+    rebuilding,
+    refreshing,
+    runs,
+    saving,
+    sessions,
+    state,
+)
+from .operations.listing import SessionPage
+from .operations.messages import MessageArguments
 
 
-def _check_master(connection: redis.Connection) -> None:
-    connection.on_connect()
-    connection.send_command("ROLE")
-    refuse_replica(connection.read_response())
-
-
-class SessionCache(CacheBase):
+class SessionCache(BlockingCarrier):
     """Workflow sessions in Redis, for blocking code; safe to share between threads and across forks.
 
         cache = SessionCache.from_url("redis://localhost:6379/0", ttl=3600)
@@ -43,68 +33,6 @@ class SessionCache(CacheBase):
     UnavailableError where Redis does not serve within `timeout`, OutcomeUnknownError where a write may or
     may not have been applied.
     """
-
-    _classes = ConnectionClasses(
-        redis.Connection,
-        redis.SSLConnection,
-        redis.UnixDomainSocketConnection,
-        Retry,
-        embedded_client,
-    )
-
-    def _set_up(self, endpoint: Endpoint, settings: Settings) -> None:
-        super()._set_up(endpoint, settings)
-        self._pools: dict[Address, Pool] = {}
-
-    def _run(self, flow: Flow[T]) -> T:
-        step: Any = flow.send
-        value: Any = None
-        try:
-            while True:
-                effect = step(value)
-                try:
-                    step, value = flow.send, self._perform(effect)
-                except REDIS_ERRORS as exc:
-                    step, value = flow.throw, exc
-        except StopIteration as done:
-            result: T = done.value
-            return result
-        except ReplyMismatchError:
-            self._pools.clear()
-            raise
-
-    def _perform(self, effect: Effect) -> Any:
-        if not isinstance(effect, Send):
-            return time.sleep(effect.seconds)
-        try:
-            return self._pool(effect.address).exchange(effect.commands, effect.seconds)
-        except REDIS_ERRORS:
-            raise
-        except BaseException:
-            self._pools.pop(effect.address, None)
-            raise
-
-    def _pool(self, address: Address) -> Pool:
-        pool = self._pools.get(address)
-        if pool is None or pool.pid != os.getpid():
-            connect = partial(self._endpoint.make_connection, address, _check_master)
-            pool = self._pools[address] = Pool(connect, self._endpoint.max_connections)
-        return pool
-
-    def close(self) -> None:
-        """Close the connections; a cache that is used again opens new ones."""
-        while self._pools:
-            self._pools.popitem()[1].close()
-
-    def __enter__(self) -> Self:
-        """Return the cache, to be closed at the end of the block."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close the connections."""
-        self.close()
 
     def upsert_session(self, session: WorkflowSession, *, expect_rev: int | None = None) -> None:
         """Create a session, or merge what changed in this object into the stored one: one round trip.
@@ -169,15 +97,160 @@ class SessionCache(CacheBase):
 
     def get_run(self, session_id: str, run_id: str) -> WorkflowRunOutput | None:
         """Load one run, None where it or its session does not exist: one round trip."""
-        return self._run(run_operations.get_run(self._call(), session_id, run_id))
+        return self._run(runs.get_run(self._call(), session_id, run_id))
 
-    def get_runs(self, session_id: str, *, last_n: int | None = None) -> list[WorkflowRunOutput]:
+    def get_runs(
+        self,
+        session_id: str,
+        *,
+        last_n: int | None = None,
+        statuses: Collection[RunStatus | str] | None = None,
+    ) -> list[WorkflowRunOutput]:
         """Load the runs of a session, or the newest `last_n`, oldest first: one round trip.
 
-        Raises SessionNotFoundError where the session does not exist.
+        With `statuses`, only runs that have one of these count; then pages are read, from the newest run
+        backwards, until there are enough. Raises SessionNotFoundError where the session does not exist.
         """
-        return self._run(run_operations.get_runs(self._call(), session_id, last_n=last_n))
+        return self._run(history.get_runs(self._call(), session_id, last_n=last_n, statuses=statuses))
+
+    def iter_runs(self, session_id: str, *, page_size: int = 100) -> Iterator[WorkflowRunOutput]:
+        """Walk the runs of a session, oldest first, holding no more than a page: one round trip each.
+
+        No run is met twice, and none that was there from the beginning is left out, whatever others write.
+        Raises SessionNotFoundError where the session does not exist, or no longer.
+        """
+        page = self._run(runs.read_runs_after(self._call(), session_id, runs.START, page_size))
+        while page.runs:
+            yield from page.runs
+            page = self._run(runs.read_runs_after(self._call(), session_id, page.last, page_size))
 
     def delete_run(self, session_id: str, run_id: str) -> bool:
         """Remove one run; False where it or its session does not exist."""
-        return self._run(run_operations.delete_run(self._call(), session_id, run_id))
+        return self._run(runs.delete_run(self._call(), session_id, run_id))
+
+    def get_chat_history(
+        self, session_id: str, last_n_runs: int | None = None
+    ) -> list[WorkflowChatInteraction]:
+        """Answer what `WorkflowSession.get_chat_history` does: one round trip, heads of runs only.
+
+        Raises SessionNotFoundError where the session does not exist.
+        """
+        return self._run(history.get_chat_history(self._call(), session_id, last_n_runs))
+
+    def get_workflow_history(self, session_id: str, num_runs: int | None = None) -> list[tuple[str, str]]:
+        """Answer what `WorkflowSession.get_workflow_history` does, from heads only.
+
+        One round trip where the newest `num_runs` runs are all completed; else pages, from the newest run
+        backwards. Raises SessionNotFoundError where the session does not exist.
+        """
+        return self._run(history.get_workflow_history(self._call(), session_id, num_runs))
+
+    def get_workflow_history_context(self, session_id: str, num_runs: int | None = None) -> str | None:
+        """Answer what `WorkflowSession.get_workflow_history_context` does, as `get_workflow_history` reads.
+
+        Raises SessionNotFoundError where the session does not exist.
+        """
+        return self._run(history.get_workflow_history_context(self._call(), session_id, num_runs))
+
+    def get_messages(
+        self,
+        session_id: str,
+        agent_id: str | None = None,
+        team_id: str | None = None,
+        last_n_runs: int | None = None,
+        limit: int | None = None,
+        skip_roles: Collection[str] | None = None,
+        skip_statuses: Collection[RunStatus | str] | None = None,
+        skip_history_messages: bool = True,
+        skip_member_messages: bool = True,
+    ) -> list[Message]:
+        """Answer what `WorkflowSession.get_messages` does, from bodies only.
+
+        One round trip where the newest `last_n_runs` runs have as many runs of the agent or team; else pages,
+        from the newest run backwards. With `limit` alone, also the oldest runs up to the first message of the
+        system. Without either, all bodies. Raises SessionNotFoundError where the session does not exist.
+        """
+        arguments = MessageArguments(
+            agent_id=agent_id,
+            team_id=team_id,
+            last_n_runs=last_n_runs,
+            limit=limit,
+            skip_roles=skip_roles,
+            skip_statuses=skip_statuses,
+            skip_history_messages=skip_history_messages,
+            skip_member_messages=skip_member_messages,
+        )
+        return self._run(messages.get_messages(self._call(), session_id, arguments))
+
+    def list_sessions(
+        self,
+        *,
+        user_id: str | None = None,
+        workflow_id: str | None = None,
+        name: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int = 20,
+        offset: int = 0,
+        newest_first: bool = True,
+    ) -> SessionPage:
+        """List sessions by the time of their last update; no run is read: two round trips.
+
+        `name` is a part of the session's name, in any case; times are unix seconds, both ends included. These,
+        or user and workflow together, are looked for in session after session, which may take further round
+        trips. So do sessions that are gone: they are dropped from the index as they are met, the oldest 16
+        with every listing.
+        """
+        wanted = listing.checked_filter(user_id, workflow_id, name, created_after, created_before)
+        return self._run(
+            listing.list_sessions(self._call(), wanted, limit=limit, offset=offset, newest_first=newest_first)
+        )
+
+    def rebuild_indexes(self, progress: Callable[[int], object] | None = None) -> int:
+        """List every session in the indexes anew, by a SCAN of all keys; return how many sessions there are.
+
+        For repair, and for what was stored before there were indexes. `progress` is called with the number
+        of sessions so far. Each step has the cache's `timeout` of its own.
+        """
+        return self._run(rebuilding.rebuild_indexes(self._call(), progress))
+
+    def refresh(self, session: WorkflowSession) -> bool:
+        """Bring a loaded session object up to date, in place; False where nothing had changed.
+
+        One tiny round trip where nothing had; two more where something had: the metadata and all heads, then
+        the bodies of changed runs. What this object has changed and not saved wins: a key of its dicts, a
+        field or a run that was changed here stays as it is here, and all else becomes what is stored. Runs
+        deleted elsewhere go; new runs of this object stay, at the end. An object loaded with `last_n_runs`
+        gets the newest `last_n_runs` again.
+
+        Raises SessionNotFoundError where the session was deleted, InvalidArgumentError for an object that was
+        neither loaded nor saved.
+        """
+        return self._run(refreshing.refresh(self._call(), session))
+
+    def update_session_state(
+        self, session_id: str, changes: Mapping[str, Any], *, remove: Iterable[str] = ()
+    ) -> None:
+        """Set and remove top-level keys of `session_data["session_state"]`, in one step: one round trip.
+
+        Nothing is read, and no other key is touched. Raises SessionNotFoundError.
+        """
+        return self._run(state.update_session_state(self._call(), session_id, changes, remove=remove))
+
+    def update_session(
+        self,
+        session_id: str,
+        change: Callable[[WorkflowSession], object],
+        *,
+        retries: int = state.UPDATE_RETRIES,
+        last_n_runs: int | None = None,
+    ) -> WorkflowSession:
+        """Load a session, call `change(session)`, and save it if nobody else has written it; return it.
+
+        Where somebody has, all of it is done again, after a short random pause, up to `retries` times and as
+        long as `timeout` allows; then SessionConflictError. `change` may be called several times, each time
+        with a fresh object. `last_n_runs` is how many runs it gets to see. Raises SessionNotFoundError.
+        """
+        return self._run(
+            state.update_session(self._call(), session_id, change, retries=retries, last_n_runs=last_n_runs)
+        )

@@ -65,6 +65,8 @@ class Request(NamedTuple):
     commands: tuple[Command, ...]
     writes: bool = False
     script: Script | None = None
+    address: Address | None = None
+    """The server to ask, where it is not the one that holds the key."""
 
     def wire(self) -> list[Command]:
         """Return the commands as they are sent."""

@@ -13,9 +13,10 @@ A session is two keys under one cluster hash tag; ID is the session id, percent-
 
     {prefix}:{ID}:runs   ZSET, three members for each run, at scores made of one number, its *order*
         order = created_at * 2**20 + seq       created_at in whole seconds; exact in a double
-        h<attempt>:<packed head>   at  order            what history needs
-        i<run_id>                  at  order / 2**60    ZSCORE finds a run, a range lists the ids
-        b<packed [run_id, body]>   at -order            the heavy rest
+        h<attempt>:<version>:<packed head>   at  order            what history needs; version: the
+                                                            rev, less born, of its last write
+        i<run_id>                            at  order / 2**60    ZSCORE finds a run, a range lists the ids
+        b<packed [run_id, body]>             at -order            the heavy rest
 
 Both ends of the sorted set are native slices: the newest heads are a reverse range from +inf, the newest
 bodies a range from -inf. The kind byte keeps a hostile run_id from being any other member.
@@ -27,6 +28,7 @@ Indexes for listing live in slots of their own:
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 from .errors import InvalidArgumentError
@@ -58,6 +60,11 @@ def session_keys(prefix: str, session_id: str) -> tuple[bytes, bytes]:
     tag = quote(session_id, safe=_SAFE)
     base = f"{prefix}:{{{tag}}}:".encode()
     return base + b"meta", base + b"runs"
+
+
+def pattern_of_metas(prefix: str) -> bytes:
+    """Return the SCAN pattern of the metadata of all sessions."""
+    return re.sub(r"([*?\[\]^\\])", r"\\\1", prefix).encode() + b":{*}:meta"
 
 
 def index_of_all(prefix: str) -> bytes:

@@ -29,6 +29,9 @@ class Model(Protocol):
     def session(self, fields: dict[str, Any], runs: list[Any]) -> Any:
         """Build a session."""
 
+    def refill(self, session: Any, fields: dict[str, Any], runs: list[Any]) -> None:
+        """Give a session object other fields and runs, in place."""
+
     def run_id(self, run: Any) -> str:
         """Return the id of a run; raise InvalidArgumentError where it is no run, or has none."""
 
@@ -70,6 +73,14 @@ class WorkflowModel:
         """Build a session."""
         known: dict[str, Any] = {name: fields.get(name) for name in _SESSION_FIELDS}
         return WorkflowSession(**known, runs=runs)
+
+    def refill(self, session: WorkflowSession, fields: dict[str, Any], runs: list[Any]) -> None:
+        """Give a session object other fields and runs, in place; its list of runs stays the same list."""
+        kept = session.runs
+        vars(session).update(vars(self.session(fields, runs)))
+        if kept is not None:
+            kept[:] = runs
+            session.runs = kept
 
     def run_id(self, run: Any) -> str:
         """Return the id of a run; raise InvalidArgumentError where it is no run, or has none."""

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 
@@ -17,11 +18,54 @@ from .faults import REDIS_ERRORS, NotSentError
 from .flow import Command
 
 CONNECT_STEPS: Final = 4
-"""Steps of connecting that may each wait for the server (socket and TLS, AUTH, SELECT, ROLE): they share
-the time that is left of a call."""
+"""Steps of opening a socket that may each wait for the server (one for each address of a host, one for TLS):
+they share the time that is left of a call."""
 
 SHORTEST_WAIT: Final = 0.001
 """Seconds a socket waits at the least: 0 would mean non-blocking."""
+
+
+class TimedSocket:
+    """A socket whose timeout is for all that is done until it is set anew.
+
+    That of a plain one begins anew with each call, so that a server which sends, or takes, a byte now and
+    then could hold a call for ever.
+    """
+
+    def __init__(self, sock: socket.socket, seconds: float) -> None:
+        self._sock = sock
+        self.settimeout(seconds)
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Let all that follows take so long together; 0 is not to wait, None is to wait for ever."""
+        self._sock.settimeout(seconds)
+        self._deadline = monotonic() + seconds if seconds else None
+
+    def recv(self, *args: Any) -> bytes:
+        """Receive as a socket does."""
+        return self._limited().recv(*args)
+
+    def recv_into(self, *args: Any) -> int:
+        """Receive into a buffer as a socket does."""
+        return self._limited().recv_into(*args)
+
+    def sendall(self, data: bytes | memoryview) -> None:
+        """Send all of it as a socket does."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._limited().send(rest) :]
+
+    def _limited(self) -> socket.socket:
+        if self._deadline is not None:
+            left = self._deadline - monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._sock.settimeout(left)
+        return self._sock
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the socket in everything else."""
+        return getattr(self._sock, name)
 
 
 class Pool:
@@ -44,8 +88,8 @@ class Pool:
         if not self._slots.acquire(timeout=max(seconds, 0)):
             raise NotSentError from TimeoutError(f"all {self._size} connections are busy")
         try:
-            connection = self._quiet_connection() or self._new_connection(deadline - monotonic())
-            replies = _converse(connection, commands, deadline - monotonic())
+            connection = self._quiet_connection() or self._new_connection(deadline)
+            replies = _converse(connection, commands, deadline)
             self._idle.append(connection)
         finally:
             self._slots.release()
@@ -65,9 +109,12 @@ class Pool:
                 pass
             connection.disconnect()
 
-    def _new_connection(self, seconds: float) -> Connection:
+    def _new_connection(self, deadline: float) -> Connection:
+        seconds = max((deadline - monotonic()) / CONNECT_STEPS, SHORTEST_WAIT)
         try:
-            connection = self._make_connection(max(seconds / CONNECT_STEPS, SHORTEST_WAIT))
+            connection = self._make_connection(seconds)
+            greet = connection.redis_connect_func or type(connection).on_connect
+            connection.redis_connect_func = partial(_time_and_greet, greet, deadline)
             connection.connect()
         except REDIS_ERRORS as exc:
             raise NotSentError from exc
@@ -79,10 +126,18 @@ class Pool:
             self._idle.pop().disconnect()
 
 
-def _converse(connection: Connection, commands: Sequence[Command], seconds: float) -> list[Any]:
+def _time_and_greet(greet: Callable[..., Any], deadline: float, connection: Connection) -> None:
+    """Log in over a socket just opened; an embedded server has no socket, and no waiting."""
+    sock: Any = connection._sock  # noqa: SLF001 - the only way to a time limit for each call
+    if isinstance(sock, socket.socket):
+        connection._sock = TimedSocket(sock, max(deadline - monotonic(), SHORTEST_WAIT))  # noqa: SLF001
+    greet(connection)
+
+
+def _converse(connection: Connection, commands: Sequence[Command], deadline: float) -> list[Any]:
     """Send commands and read as many replies; whatever goes wrong, close: a later call must not read ours."""
     try:
-        _limit_waiting(connection, seconds)
+        _limit_waiting(connection, deadline)
         connection.send_packed_command(connection.pack_commands(commands), check_health=False)
         return [_read(connection) for _ in commands]
     except BaseException:
@@ -90,11 +145,14 @@ def _converse(connection: Connection, commands: Sequence[Command], seconds: floa
         raise
 
 
-def _limit_waiting(connection: Connection, seconds: float) -> None:
-    """Let reads and writes wait so long at the most; an embedded server has no socket and no waiting."""
-    sock: Any = connection._sock  # noqa: SLF001 - the only way to a time limit for each call
-    if isinstance(sock, socket.socket):
-        sock.settimeout(max(seconds, SHORTEST_WAIT))
+def _limit_waiting(connection: Connection, deadline: float) -> None:
+    """Let what follows end at a time; where that is over, nothing is sent."""
+    seconds = deadline - monotonic()
+    if seconds <= 0:
+        raise NotSentError from TimeoutError("no time is left")
+    sock: Any = connection._sock  # noqa: SLF001 - as above
+    if isinstance(sock, TimedSocket):
+        sock.settimeout(seconds)
 
 
 def _read(connection: Connection) -> Any:

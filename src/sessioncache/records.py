@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from . import codec
 from .errors import DamagedRunError, InvalidArgumentError, RunTooLargeError
-from .fields import Fields, unix_seconds
+from .fields import CONTROL_FIELDS, Fields, unix_seconds
 from .keys import encoded_id
 from .kinds import Model
 
@@ -38,10 +38,14 @@ class PackedRun(NamedTuple):
     user_id: str | None
     workflow_id: str | None
 
+    def stored(self, version: int) -> StoredRun:
+        """Return the members that the write of this version makes of it."""
+        return StoredRun(b"h%b:%d:%b" % (self.attempt, version, self.head), self.body)
+
     @property
-    def stored(self) -> StoredRun:
-        """Return the members it is going to be."""
-        return StoredRun(_head_member(self.attempt, self.head), self.body)
+    def content(self) -> tuple[bytes, bytes, bytes]:
+        """Return all of it that is compared to tell whether a run has changed."""
+        return self.attempt, self.head, self.body
 
     def arguments(self, only_if_stored: bool) -> tuple[bytes, ...]:
         """Return the six arguments that scripts take for a run."""
@@ -78,23 +82,25 @@ def is_unchanged(model: Model, session_id: str, run: Any, loaded: StoredRun) -> 
     """Tell whether a run is still what it was loaded as; one whose body is packed costs its head alone."""
     if model.is_unreadable(run):
         return True
+    attempt, _, packed_head = _split_head(loaded.head)
     if model.has_pending_body(run):
         head = model.head(run)
-        return _head_member(_attempt(head.pop("queue_attempt", None)), codec.pack(head, "run")) == loaded.head
-    stored = pack_run(model, run, UNLIMITED).stored
-    return stored == loaded or stored == _as_this_version_writes(model, session_id, loaded)
+        return (_attempt(head.pop("queue_attempt", None)), codec.pack(head, "run")) == (attempt, packed_head)
+    content = pack_run(model, run, UNLIMITED).content
+    return content in (
+        (attempt, packed_head, loaded.body),
+        _content_as_packed_here(model, session_id, loaded),
+    )
 
 
-def _as_this_version_writes(model: Model, session_id: str, loaded: StoredRun) -> StoredRun | None:
-    """Return how a run that another version may have written looks when it is loaded and stored here."""
+def _content_as_packed_here(
+    model: Model, session_id: str, loaded: StoredRun
+) -> tuple[bytes, bytes, bytes] | None:
+    """Return what this version makes of a run that another may have written, loaded and packed again."""
     try:
-        return pack_run(model, read_run(model, session_id, loaded), UNLIMITED).stored
+        return pack_run(model, read_run(model, session_id, loaded), UNLIMITED).content
     except DamagedRunError:
         return None
-
-
-def _head_member(attempt: bytes, head: bytes) -> bytes:
-    return b"h" + attempt + b":" + head
 
 
 def _attempt(value: Any) -> bytes:
@@ -118,24 +124,49 @@ def read_run(model: Model, session_id: str, stored: StoredRun) -> Any:
     return model.run(head, partial(_load_body, session_id, head["run_id"], stored.body))
 
 
+def read_head(model: Model, session_id: str, member: bytes) -> Any:
+    """Build a run of its head alone, for questions that heads answer."""
+    return read_run(model, session_id, StoredRun(member, b""))
+
+
+def read_body(model: Model, session_id: str, member: bytes) -> Any:
+    """Build a run of its body alone, for questions that bodies answer."""
+    return model.run({}, partial(_load_body, session_id, None, member))
+
+
+def run_id_of_head(member: bytes) -> str | None:
+    """Return the run_id that a head member holds, None where it does not decode."""
+    try:
+        run_id: str = _read_head(member)["run_id"]
+    except ValueError:
+        return None
+    return run_id
+
+
 def _read_head(member: bytes) -> dict[str, Any]:
-    kind, _, packed = member.partition(b":")
-    if kind[:1] != b"h":
-        raise ValueError("no head")
+    attempt, _, packed = _split_head(member)
     head = codec.unpack_dict(packed)
     if not isinstance(head.get("run_id"), str):
         raise ValueError("a head without a run_id")
-    if len(kind) > 1:
-        head["queue_attempt"] = int(kind[1:])
+    if attempt:
+        head["queue_attempt"] = int(attempt)
     return head
 
 
-def _load_body(session_id: str, run_id: str, member: bytes) -> dict[str, Any]:
+def _split_head(member: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return attempt, version and packed head of a head member; raise ValueError for any other."""
+    kind, version, packed = member.split(b":", 2)
+    if kind[:1] != b"h":
+        raise ValueError("no head")
+    return kind[1:], version, packed
+
+
+def _load_body(session_id: str, run_id: str | None, member: bytes) -> dict[str, Any]:
     try:
         owner, body = codec.unpack_pair(member[1:])
     except ValueError as exc:
         raise DamagedRunError(f"run {run_id!r} of session {session_id!r}: its body does not decode") from exc
-    if member[:1] != b"b" or owner != run_id:
+    if member[:1] != b"b" or run_id not in (None, owner):
         raise DamagedRunError(f"run {run_id!r} of session {session_id!r}: its body belongs to another run")
     return body
 
@@ -158,8 +189,16 @@ class Origin:
 
     rev: int
     born: bytes
-    fields: Fields
-    runs: dict[str, StoredRun] = field(default_factory=dict, repr=False)
+    fields: Fields = field(repr=False)
+    runs: dict[str, StoredRun] = field(repr=False)
+    limit: int | None = None
+    """How many of the newest runs were loaded, None for all."""
+
+
+def origin_from(fields: Fields, runs: dict[str, StoredRun], limit: int | None) -> Origin:
+    """Return the origin of a session that was read with these hash fields and runs."""
+    own = {name: value for name, value in fields.items() if name not in CONTROL_FIELDS}
+    return Origin(int(fields[b"rev"]), fields[b"born"], own, runs, limit)
 
 
 _ORIGIN: Final = "_origin"

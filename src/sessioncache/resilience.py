@@ -33,6 +33,9 @@ class Routing(Protocol):
     def locate(self, key: bytes) -> Address | None:
         """Return the server that holds a key, or None where `discover` has to find out."""
 
+    def servers(self) -> list[Address]:
+        """Return every server that holds keys, as far as it is known."""
+
     def discover(self, seconds: float) -> Flow[None]:
         """Ask the servers that are known where keys are; raise one of `faults.REDIS_ERRORS` if none says."""
 
@@ -76,7 +79,7 @@ def ask(call: Call, request: Request) -> Flow[Any]:
     while True:
         address = asking
         try:
-            address = address or (yield from _locate(call, request.key))
+            address = address or request.address or (yield from locate(call, request.key))
             replies = yield Send(address, _wire(request, asking), call.seconds_left())
             return request.settle(replies)
         except faults.REDIS_ERRORS as exc:
@@ -96,7 +99,8 @@ def _wire(request: Request, asking: Address | None) -> list[Command]:
     return [(b"ASKING",), *request.wire()] if asking else request.wire()
 
 
-def _locate(call: Call, key: bytes) -> Flow[Address]:
+def locate(call: Call, key: bytes) -> Flow[Address]:
+    """Return the server that holds a key, finding out where that is if need be."""
     if (address := call.routing.locate(key)) is not None:
         return address
     yield from call.routing.discover(call.seconds_left())

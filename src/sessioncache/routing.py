@@ -26,6 +26,10 @@ class SingleServer:
         """Return the one server."""
         return self._address
 
+    def servers(self) -> list[Address]:
+        """Return the one server."""
+        return [self._address]
+
     def discover(self, seconds: float) -> Flow[None]:
         """Find nothing out: there is nothing to find."""
         yield from ()
@@ -50,6 +54,10 @@ class Cluster:
     def locate(self, key: bytes) -> Address | None:
         """Return the master of the key's slot, as far as it is known."""
         return self._masters.get(key_slot(key))
+
+    def servers(self) -> list[Address]:
+        """Return the masters, as far as they are known."""
+        return list(dict.fromkeys(self._masters.values()))
 
     def discover(self, seconds: float) -> Flow[None]:
         """Ask the nodes that are known for the masters of all slots, until one answers."""
@@ -83,6 +91,10 @@ class Sentinels:
     def locate(self, key: bytes) -> Address | None:
         """Return the master, as far as it is known."""
         return self._master
+
+    def servers(self) -> list[Address]:
+        """Return the master, as far as it is known."""
+        return [self._master] if self._master else []
 
     def discover(self, seconds: float) -> Flow[None]:
         """Ask the Sentinels for the master, until one of them names it."""

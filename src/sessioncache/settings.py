@@ -18,6 +18,9 @@ DEFAULT_MAX_RUN_BYTES: Final = 8 * 2**20
 DEFAULT_TIMEOUT: Final = 5.0
 """Seconds for one call, retries included: longer than a failover, shorter than a user's patience."""
 
+LARGEST_NUMBER: Final = 2**53
+"""Whole numbers are exact up to this in the scripts, which count in doubles."""
+
 LONGEST_TIMEOUT: Final = 86_400
 """A day: what waits longer is not a lookup."""
 
@@ -76,11 +79,16 @@ def milliseconds(ttl: int | timedelta | None, name: str) -> int | None:
 
 
 def at_least_one(value: Any, name: str) -> int:
-    """Return a whole number from 1 to 2**53, or raise InvalidArgumentError naming the argument."""
+    """Return a whole number from 1 on, or raise InvalidArgumentError naming the argument."""
+    return whole_number(value, name, 1)
+
+
+def whole_number(value: Any, name: str, least: int, most: int = LARGEST_NUMBER) -> int:
+    """Return a whole number within bounds, or raise InvalidArgumentError naming the argument."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidArgumentError(f"{name} must be a whole number, not {type(value).__name__}")
-    if not 1 <= value <= 2**53:
-        raise InvalidArgumentError(f"{name} must be at least 1, and at most 2**53")
+    if not least <= value <= most:
+        raise InvalidArgumentError(f"{name} must be from {least} to {most}")
     return value
 
 

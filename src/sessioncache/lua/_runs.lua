@@ -47,13 +47,15 @@ local function remove(order)
   redis.call('ZREMRANGEBYSCORE', runs, -order, -order)
 end
 
-local function put(found, first)
+-- Write each run; its head says as of which write, counted from the session's birth, the run is what it is.
+local function put(s, found, first)
+  local version = exact(s.rev - s.born)
   for i = first, #ARGV, RUN_ARGUMENTS do
     local run = found[ARGV[i]]
     if run then
       local attempt = ARGV[i + 2] ~= '' and ARGV[i + 2] or run.attempt
       if not run.new then remove(run.order) end
-      redis.call('ZADD', runs, run.order, 'h' .. attempt .. ':' .. ARGV[i + 4],
+      redis.call('ZADD', runs, run.order, 'h' .. attempt .. ':' .. version .. ':' .. ARGV[i + 4],
         run.order / ID_SCALE, 'i' .. ARGV[i], -run.order, ARGV[i + 5])
     end
   end

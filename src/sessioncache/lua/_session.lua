@@ -19,14 +19,17 @@ local function exact(number) return string.format('%.0f', number) end
 
 -- Return the stored session as a table, or nil and the status that says why not.
 local function open()
-  local f = redis.call('HMGET', meta, 'rev', 'born', 'count', 'seq', 'user_id', 'workflow_id')
+  local f = redis.call('HMGET', meta, 'rev', 'born', 'count', 'seq', 'user_id', 'workflow_id', 'updated_at')
   local members = redis.call('ZCARD', runs)
   if not f[1] then return nil, members > 0 and 'damaged' or 'absent' end
   if members ~= (tonumber(f[3]) or -1) * 3 then return nil, 'damaged' end
   if ARGV[4] ~= '' and ARGV[4] ~= f[2] then return nil, 'absent' end
   if ARGV[1] ~= '' and f[5] and ARGV[1] ~= '=' .. f[5] then return nil, 'owner' end
   if ARGV[3] ~= '' and ARGV[3] ~= f[1] then return nil, 'conflict' end
-  return {rev = tonumber(f[1]), count = members / 3, seq = tonumber(f[4]), user_id = f[5], workflow_id = f[6]}
+  return {
+    rev = tonumber(f[1]), born = tonumber(f[2]), count = members / 3, seq = tonumber(f[4]),
+    user_id = f[5], workflow_id = f[6], updated_at = f[7],
+  }
 end
 
 -- Keep meta and runs alive for the same time, to the millisecond.
@@ -40,10 +43,10 @@ local function expire(had_runs)
 end
 
 -- List the session in every index given, which lives at least as long as its longest session.
-local function list()
+local function list(s)
   for i = 3, #KEYS do
     local left = redis.call('PTTL', KEYS[i])
-    redis.call('ZADD', KEYS[i], seconds, ARGV[5])
+    redis.call('ZADD', KEYS[i], s.updated_at, ARGV[5])
     if ARGV[6] == '' then
       if left >= 0 then redis.call('PERSIST', KEYS[i]) end
     elseif left == -2 or (left >= 0 and left < tonumber(ARGV[6])) then
@@ -54,8 +57,8 @@ end
 
 -- Write the counters of a changed session: the first write of every script.
 local function bump(s)
-  s.rev = s.rev + 1
+  s.rev, s.updated_at = s.rev + 1, now[1]
   redis.call('HSET', meta, 'rev', exact(s.rev), 'count', exact(s.count), 'seq', exact(s.seq), 'updated_at', now[1])
 end
 
-local function answer(s) return {'ok', exact(s.rev), now[1], s.user_id, s.workflow_id} end
+local function answer(s) return {'ok', exact(s.rev), s.updated_at, s.user_id, s.workflow_id} end

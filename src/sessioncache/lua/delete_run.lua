@@ -15,7 +15,7 @@ if mark then
   redis.call('ZREMRANGEBYSCORE', runs, order, order)
   redis.call('ZREMRANGEBYSCORE', runs, -order, -order)
   expire(s.count > 0)
-  list()
+  list(s)
   reply = answer(s)
 end
 reply[6] = mark and '1' or '0'

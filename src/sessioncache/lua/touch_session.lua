@@ -9,5 +9,5 @@ if ARGV[2] == '' then
   redis.call('PERSIST', runs)
 end
 expire(true)
-list()
+list(s)
 return answer(s)

@@ -11,8 +11,8 @@ if not found then return {'stale', stale} end
 local had_runs = s.count > 0
 place(s, found, FIRST)
 bump(s)
-put(found, FIRST)
+put(s, found, FIRST)
 trim(s, tonumber(ARGV[7]))
 expire(had_runs)
-list()
+list(s)
 return answer(s)

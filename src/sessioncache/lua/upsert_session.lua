@@ -21,7 +21,7 @@ if not s then
   redis.call('HSET', meta, 'rev', '0')
   redis.call('DEL', meta, runs)
   redis.call('HSET', meta, 'born', exact(born), 'schema', '1')
-  s, found = {rev = born, count = 0, seq = 0}, {}
+  s, found = {rev = born, born = born, count = 0, seq = 0}, {}
 end
 place(s, found, first)
 bump(s)
@@ -29,9 +29,9 @@ for i = SET, set_end, CHUNK do redis.call('HSET', meta, unpack(ARGV, i, math.min
 for i = set_end + 1, remove_end, CHUNK do
   redis.call('HDEL', meta, unpack(ARGV, i, math.min(i + CHUNK - 1, remove_end)))
 end
-put(found, first)
+put(s, found, first)
 trim(s, tonumber(ARGV[7]))
 expire(had_runs)
-list()
-local owner = redis.call('HMGET', meta, 'user_id', 'workflow_id', 'born')
-return {'ok', exact(s.rev), now[1], owner[1], owner[2], owner[3]}
+list(s)
+local owner = redis.call('HMGET', meta, 'user_id', 'workflow_id')
+return {'ok', exact(s.rev), s.updated_at, owner[1], owner[2], exact(s.born)}

@@ -37,6 +37,16 @@ def newest_bodies(runs_key: bytes, limit: int | None, offset: int = 0) -> Comman
     return (b"ZRANGE", runs_key, b"-inf", b"-1", b"BYSCORE", *_limit(limit, offset))
 
 
+def oldest_heads(runs_key: bytes, limit: int | None, offset: int = 0) -> Command:
+    """Return the command that reads the heads of the oldest runs, oldest first."""
+    return (b"ZRANGE", runs_key, b"1", b"+inf", b"BYSCORE", *_limit(limit, offset))
+
+
+def oldest_bodies(runs_key: bytes, limit: int | None, offset: int = 0) -> Command:
+    """Return the command that reads the bodies of the oldest runs, oldest first."""
+    return (b"ZRANGE", runs_key, b"-1", b"-inf", b"BYSCORE", b"REV", *_limit(limit, offset))
+
+
 def _limit(limit: int | None, offset: int) -> Command:
     if limit is None and not offset:
         return ()
@@ -54,7 +64,12 @@ def oldest_first(heads: Sequence[bytes], bodies: Sequence[bytes]) -> list[Stored
 
 
 def is_whole(
-    session_id: str, stored_id: bytes | None, count: bytes | None, limit: int | None, *found: int
+    session_id: str,
+    stored_id: bytes | None,
+    count: bytes | None,
+    limit: int | None,
+    *found: float,
+    offset: int = 0,
 ) -> bool:
     """Tell whether a session exists and its slices are as long as they have to be; log where one is damaged.
 
@@ -66,7 +81,8 @@ def is_whole(
         return False
     if stored_id != session_id.encode():
         raise ReplyMismatchError(f"the answer is not about session {session_id!r}")
-    expected = int(count) if limit is None else min(limit, int(count))
+    left = max(0, int(count) - offset)
+    expected = left if limit is None else min(limit, left)
     if any(length != expected for length in found):
         log.warning("session %r is damaged: it counts as absent", session_id)
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sessioncache import keys
@@ -9,8 +10,9 @@ from sessioncache.errors import SessionNotFoundError
 from sessioncache.flow import Flow, Request, Script
 from sessioncache.records import StoredRun, read_run
 from sessioncache.resilience import Call, ask
+from sessioncache.settings import at_least_one
 
-from .reading import MEMBERS_PER_RUN, checked_count, is_whole, newest_bodies, newest_heads, oldest_first
+from .reading import MEMBERS_PER_RUN, is_whole
 from .writing import Target, write
 
 GET_RUN: Final = Script("get_run")
@@ -37,13 +39,34 @@ def delete_run(call: Call, session_id: str, run_id: str) -> Flow[bool]:
     return written.rest == [b"1"]
 
 
-def get_runs(call: Call, session_id: str, *, last_n: int | None = None) -> Flow[list[Any]]:
-    """Load the newest runs of a session, oldest first; their bodies decode on first use."""
-    limit = checked_count(last_n, "last_n")
+@dataclass(frozen=True, slots=True)
+class RunsAfter:
+    """Some runs of a session in order, and the order of the last one: where the next page begins."""
+
+    runs: list[Any]
+    last: bytes
+
+
+START: Final = b"0.5"
+"""Before the order of any run, and after the marks of ids."""
+
+
+def read_runs_after(call: Call, session_id: str, order: bytes, page_size: int) -> Flow[RunsAfter]:
+    """Read the runs that follow an order, oldest first: one round trip.
+
+    Raises SessionNotFoundError where there is no such session, or it is damaged.
+    """
+    size = b"%d" % at_least_one(page_size, "page_size")
     meta, runs = keys.session_keys(call.settings.prefix, session_id)
+    heads_slice = (b"ZRANGE", runs, b"(" + order, b"+inf", b"BYSCORE", b"LIMIT", b"0", size, b"WITHSCORES")
+    bodies_slice = (b"ZRANGE", runs, b"(-" + order, b"-inf", b"BYSCORE", b"REV", b"LIMIT", b"0", size)
     identity = (b"HMGET", meta, b"session_id", b"count")
-    commands = (identity, newest_heads(runs, limit), newest_bodies(runs, limit))
-    (stored_id, count), heads, bodies = yield from ask(call, Request(meta, commands))
-    if not is_whole(session_id, stored_id, count, limit, len(heads), len(bodies)):
+    commands = (identity, (b"ZCARD", runs), heads_slice, bodies_slice)
+    (stored_id, count), members, scored, bodies = yield from ask(call, Request(meta, commands))
+    if not is_whole(session_id, stored_id, count, None, members / MEMBERS_PER_RUN):
         raise SessionNotFoundError(f"there is no session {session_id!r}")
-    return [read_run(call.settings.model, session_id, run) for run in oldest_first(heads, bodies)]
+    heads = scored[::2]
+    stored = [StoredRun(*run) for run in zip(heads, bodies, strict=True)]
+    return RunsAfter(
+        [read_run(call.settings.model, session_id, run) for run in stored], scored[-1] if scored else order
+    )

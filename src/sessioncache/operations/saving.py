@@ -184,6 +184,8 @@ def _remember(
     before = origin.rev if origin else int(born)
     after = written[-1].rev
     rev = after if after == before + len(written) else (origin.rev if origin else 0)
-    stored = {**(origin.runs if origin else {}), **{run.run_id: run.stored for run in runs}}
-    set_origin(session, Origin(rev, born, fields, stored))
+    stored = dict(origin.runs) if origin else {}
+    for batch, script in zip(_batches(runs), written, strict=True):
+        stored |= {run.run_id: run.stored(script.rev - int(born)) for run in batch}
+    set_origin(session, Origin(rev, born, fields, stored, origin.limit if origin else None))
     session.updated_at = written[-1].updated_at

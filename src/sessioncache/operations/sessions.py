@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from sessioncache import codec, keys
 from sessioncache.errors import InvalidArgumentError, SessionNotFoundError, SessionOwnershipError
-from sessioncache.fields import CONTROL_FIELDS, Fields, field_name, from_fields
+from sessioncache.fields import Fields, field_name, from_fields
 from sessioncache.flow import Flow, Request, Script
-from sessioncache.records import Origin, StoredRun, read_run, set_origin
+from sessioncache.records import StoredRun, origin_from, read_run, set_origin
 from sessioncache.resilience import Call, ask_all
 from sessioncache.settings import milliseconds
 
@@ -85,16 +85,17 @@ def _build(call: Call, session_id: str, reply: list[Any], user_id: str | None, l
         return None
     if user_id is not None and fields.get(b"user_id") != user_id.encode():
         return None
-    return _session_object(call, session_id, fields, oldest_first(heads, bodies))
+    return _session_object(call, session_id, fields, oldest_first(heads, bodies), limit)
 
 
-def _session_object(call: Call, session_id: str, fields: Fields, stored: list[StoredRun]) -> Any:
+def _session_object(
+    call: Call, session_id: str, fields: Fields, stored: list[StoredRun], limit: int | None
+) -> Any:
     model = call.settings.model
     runs = [read_run(model, session_id, run) for run in stored]
     session = model.session(from_fields(fields, session_id), runs)
-    own = {name: value for name, value in fields.items() if name not in CONTROL_FIELDS}
-    by_id = {run.run_id: members for run, members in zip(runs, stored, strict=True)}
-    set_origin(session, Origin(int(fields[b"rev"]), fields[b"born"], own, by_id))
+    by_id = {model.run_id(run): members for run, members in zip(runs, stored, strict=True)}
+    set_origin(session, origin_from(fields, by_id, limit))
     return session
 
 

@@ -1,0 +1,107 @@
+"""The asyncio carrier: it performs the effects of flows, and decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+
+from .aiopool import AsyncPool
+from .base import CacheBase
+from .embedded import embedded_async_client
+from .endpoint import ConnectionClasses, Endpoint, refuse_replica
+from .errors import ReplyMismatchError
+from .faults import REDIS_ERRORS
+from .flow import Address, Effect, Flow, Send
+from .settings import Settings
+
+T = TypeVar("T")
+Pools = dict[Address, AsyncPool]
+
+
+class AsyncCarrier(CacheBase):
+    """Connections of each event loop, kept by server, and the loop that runs flows over them."""
+
+    _classes = ConnectionClasses(
+        redis.Connection,
+        redis.SSLConnection,
+        redis.UnixDomainSocketConnection,
+        Retry,
+        embedded_async_client,
+    )
+
+    def _set_up(self, endpoint: Endpoint, settings: Settings) -> None:
+        super()._set_up(endpoint, settings)
+        self._pid = os.getpid()
+        self._by_loop: dict[asyncio.AbstractEventLoop, Pools] = {}
+        self._inherited: list[object] = []
+
+    async def _run(self, flow: Flow[T]) -> T:
+        step: Any = flow.send
+        value: Any = None
+        try:
+            while True:
+                effect = step(value)
+                try:
+                    step, value = flow.send, await self._perform(effect)
+                except REDIS_ERRORS as exc:
+                    step, value = flow.throw, exc
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        except ReplyMismatchError:
+            self._pools().clear()
+            raise
+
+    async def _perform(self, effect: Effect) -> Any:
+        if isinstance(effect, Send):
+            return await self._pool(effect.address).exchange(effect.commands, effect.seconds)
+        return await asyncio.sleep(effect.seconds)
+
+    def _pool(self, address: Address) -> AsyncPool:
+        pools = self._pools()
+        if address not in pools:
+            connect = partial(self._endpoint.make_connection, address, _check_master)
+            pools[address] = AsyncPool(connect, self._endpoint.max_connections)
+        return pools[address]
+
+    def _pools(self) -> Pools:
+        """Return the pools of the running loop; those of a parent process stay as they are, untouched.
+
+        To close them here would take their sockets out of the parent's event loop as well.
+        """
+        if self._pid != os.getpid():
+            self._inherited.append(self._by_loop)
+            self._pid, self._by_loop = os.getpid(), {}
+        loop = asyncio.get_running_loop()
+        if loop not in self._by_loop:
+            self._by_loop = {other: pools for other, pools in self._by_loop.items() if not other.is_closed()}
+            self._by_loop[loop] = {}
+        return self._by_loop[loop]
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop; a cache that is used again opens new ones."""
+        pools = self._pools()
+        while pools:
+            await pools.popitem()[1].close()
+
+    async def __aenter__(self) -> Self:
+        """Return the cache, to be closed at the end of the block."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the connections of the running loop."""
+        await self.aclose()
+
+
+async def _check_master(connection: redis.Connection) -> None:
+    await connection.on_connect()
+    await connection.send_command("ROLE")
+    refuse_replica(await connection.read_response())

@@ -1,0 +1,95 @@
+"""The blocking carrier: it performs the effects of flows, and decides nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import redis
+from redis.retry import Retry
+
+from .base import CacheBase
+from .embedded import embedded_client
+from .endpoint import ConnectionClasses, Endpoint, refuse_replica
+from .errors import ReplyMismatchError
+from .faults import REDIS_ERRORS
+from .flow import Address, Effect, Flow, Send
+from .pool import Pool
+from .settings import Settings
+
+T = TypeVar("T")
+
+
+class BlockingCarrier(CacheBase):
+    """Connections that block, kept by server, and the loop that runs flows over them."""
+
+    _classes = ConnectionClasses(
+        redis.Connection,
+        redis.SSLConnection,
+        redis.UnixDomainSocketConnection,
+        Retry,
+        embedded_client,
+    )
+
+    def _set_up(self, endpoint: Endpoint, settings: Settings) -> None:
+        super()._set_up(endpoint, settings)
+        self._pools: dict[Address, Pool] = {}
+
+    def _run(self, flow: Flow[T]) -> T:
+        step: Any = flow.send
+        value: Any = None
+        try:
+            while True:
+                effect = step(value)
+                try:
+                    step, value = flow.send, self._perform(effect)
+                except REDIS_ERRORS as exc:
+                    step, value = flow.throw, exc
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        except ReplyMismatchError:
+            self._pools.clear()
+            raise
+
+    def _perform(self, effect: Effect) -> Any:
+        if not isinstance(effect, Send):
+            return time.sleep(effect.seconds)
+        try:
+            return self._pool(effect.address).exchange(effect.commands, effect.seconds)
+        except REDIS_ERRORS:
+            raise
+        except BaseException:
+            self._pools.pop(effect.address, None)
+            raise
+
+    def _pool(self, address: Address) -> Pool:
+        pool = self._pools.get(address)
+        if pool is None or pool.pid != os.getpid():
+            connect = partial(self._endpoint.make_connection, address, _check_master)
+            pool = self._pools[address] = Pool(connect, self._endpoint.max_connections)
+        return pool
+
+    def close(self) -> None:
+        """Close the connections; a cache that is used again opens new ones."""
+        while self._pools:
+            self._pools.popitem()[1].close()
+
+    def __enter__(self) -> Self:
+        """Return the cache, to be closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        self.close()
+
+
+def _check_master(connection: redis.Connection) -> None:
+    connection.on_connect()
+    connection.send_command("ROLE")
+    refuse_replica(connection.read_response())

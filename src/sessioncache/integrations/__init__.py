@@ -1,0 +1,1 @@
+"""What lets frameworks keep their sessions here: one package each, behind an extra of the same name."""

@@ -1,0 +1,58 @@
+"""Indexes made anew from what is stored, for repair and for stores that had none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from sessioncache import keys
+from sessioncache.errors import InvalidArgumentError
+from sessioncache.flow import Flow, Request
+from sessioncache.resilience import Call, ask, ask_all, locate
+
+from .writing import LIST_SESSION, optional_number
+
+SCAN_COUNT: Final = b"500"
+"""Keys that the server looks at in one step: a millisecond at the most."""
+
+Progress = Callable[[int], object]
+
+
+def rebuild_indexes(call: Call, progress: Progress | None = None) -> Flow[int]:
+    """List every session in its indexes again (SCAN on each server); return how many there are.
+
+    `progress` is called after each step with the number of sessions so far.
+    """
+    if progress is not None and not callable(progress):
+        raise InvalidArgumentError("progress must be a function of one number")
+    done = 0
+    yield from locate(call, keys.index_of_all(call.settings.prefix))
+    for address in call.routing.servers():
+        cursor = b"0"
+        while True:
+            step = Call(call.routing, call.settings)
+            pattern = keys.pattern_of_metas(call.settings.prefix)
+            scan = (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", SCAN_COUNT, b"TYPE", b"hash")
+            cursor, metas = yield from ask(step, Request(b"", (scan,), address=address))
+            done += yield from _list_again(step, metas)
+            if progress is not None:
+                progress(done)
+            if cursor == b"0":
+                break
+    return done
+
+
+def _list_again(call: Call, metas: Sequence[bytes]) -> Flow[int]:
+    fields = (b"session_id", b"updated_at", b"user_id", b"workflow_id")
+    replies = yield from ask_all(call, [Request(meta, ((b"HMGET", meta, *fields),)) for meta in metas])
+    found = [reply for reply in replies if reply[0] is not None and reply[1] is not None]
+    yield from ask_all(call, [request for reply in found for request in _listing_requests(call, reply)])
+    return len(found)
+
+
+def _listing_requests(call: Call, fields: Sequence[Any]) -> list[Request]:
+    session_id, updated_at, *owners = fields
+    user_id, workflow_id = (None if owner is None else owner.decode() for owner in owners)
+    arguments = (session_id, updated_at, optional_number(call.settings.ttl))
+    indexes = keys.indexes(call.settings.prefix, user_id, workflow_id)
+    return [LIST_SESSION.call((index,), arguments) for index in indexes]

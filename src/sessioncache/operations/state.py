@@ -1,0 +1,81 @@
+"""Changes of a session's state: of single keys without a load, or computed from what is stored."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
+from typing import Any, Final
+
+from sessioncache import codec
+from sessioncache.errors import InvalidArgumentError, SessionConflictError, SessionNotFoundError
+from sessioncache.fields import STATE, field_name
+from sessioncache.flow import Flow, Sleep
+from sessioncache.resilience import Call
+from sessioncache.settings import whole_number
+
+from .saving import UPSERT_SESSION, merge_arguments, upsert_session
+from .sessions import get_session
+from .writing import Target, write
+
+UPDATE_RETRIES: Final = 100
+"""How often a change is made again after a conflict; the call's timeout mostly ends it before."""
+
+CONFLICT_PAUSE: Final = 0.002
+"""Seconds that a writer waits at the most after its first conflict, more after each: about two writes."""
+
+LONGEST_CONFLICT_PAUSE: Final = 0.05
+
+_IS_A_DICT: Final = {b"session_data": codec.EMPTY_DICT, STATE.encode(): codec.EMPTY_DICT}
+"""The fields that say that a session has a state."""
+
+_NO_DICT: Final = field_name("session_data", STATE)
+"""The field that holds the state where it is something else."""
+
+
+def update_session_state(
+    call: Call, session_id: str, changes: Mapping[str, Any], *, remove: Iterable[str] = ()
+) -> Flow[None]:
+    """Set and remove single keys of a session's state: one round trip, nothing is read."""
+    if not isinstance(changes, Mapping):
+        raise InvalidArgumentError(f"changes must be a dict, not {type(changes).__name__}")
+    if isinstance(remove, str):
+        raise InvalidArgumentError("remove must be a list of keys, not a str")
+    set_fields = {
+        field_name(STATE, key): codec.pack(value, f"changes[{key!r}]") for key, value in changes.items()
+    }
+    removed = [field_name(STATE, key) for key in remove]
+    if not set_fields.keys().isdisjoint(removed):
+        raise InvalidArgumentError("a key is both in changes and in remove")
+    arguments = merge_arguments(call, _IS_A_DICT | set_fields, [*removed, _NO_DICT])
+    yield from write(call, UPSERT_SESSION, Target(session_id), arguments, ttl=call.settings.ttl)
+
+
+def update_session(
+    call: Call,
+    session_id: str,
+    change: Callable[[Any], object],
+    *,
+    retries: int = UPDATE_RETRIES,
+    last_n_runs: int | None = None,
+) -> Flow[Any]:
+    """Load a session, change it, save it if nobody else has, and begin again where somebody has."""
+    if not callable(change):
+        raise InvalidArgumentError("change must be a function of one session")
+    whole_number(retries, "retries", 0)
+    for attempt in count():
+        session = yield from get_session(call, session_id, last_n_runs=last_n_runs)
+        if session is None:
+            raise SessionNotFoundError(f"there is no session {session_id!r}")
+        rev = session.rev
+        change(session)
+        try:
+            yield from upsert_session(call, session, expect_rev=rev)
+        except SessionConflictError:
+            pause = random.uniform(0, min(CONFLICT_PAUSE * 2**attempt, LONGEST_CONFLICT_PAUSE))  # noqa: S311
+            if attempt == retries or pause >= call.seconds_left():
+                raise
+            yield Sleep(pause)
+        else:
+            return session
+    return None
