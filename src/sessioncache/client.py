@@ -164,11 +164,11 @@ class SessionCache(BlockingCarrier):
         skip_history_messages: bool = True,
         skip_member_messages: bool = True,
     ) -> list[Message]:
-        """Answer what `WorkflowSession.get_messages` does, from bodies only.
+        """Answer what `WorkflowSession.get_messages` does, from as few runs as it takes.
 
         One round trip where the newest `last_n_runs` runs have as many runs of the agent or team; else pages,
         from the newest run backwards. With `limit` alone, also the oldest runs up to the first message of the
-        system. Without either, all bodies. Raises SessionNotFoundError where the session does not exist.
+        system. Without either, all runs. Raises SessionNotFoundError where the session does not exist.
         """
         arguments = MessageArguments(
             agent_id=agent_id,

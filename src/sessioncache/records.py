@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from time import time
 from typing import Any, Final, NamedTuple
+from zlib import crc32
 
 from . import codec
 from .errors import DamagedRunError, InvalidArgumentError, RunTooLargeError
@@ -87,10 +88,9 @@ def is_unchanged(model: Model, session_id: str, run: Any, loaded: StoredRun) -> 
         head = model.head(run)
         return (_attempt(head.pop("queue_attempt", None)), codec.pack(head, "run")) == (attempt, packed_head)
     content = pack_run(model, run, UNLIMITED).content
-    return content in (
-        (attempt, packed_head, loaded.body),
-        _content_as_packed_here(model, session_id, loaded),
-    )
+    if content == (attempt, packed_head, loaded.body):
+        return True
+    return content == _content_as_packed_here(model, session_id, loaded)
 
 
 def _content_as_packed_here(
@@ -129,11 +129,6 @@ def read_head(model: Model, session_id: str, member: bytes) -> Any:
     return read_run(model, session_id, StoredRun(member, b""))
 
 
-def read_body(model: Model, session_id: str, member: bytes) -> Any:
-    """Build a run of its body alone, for questions that bodies answer."""
-    return model.run({}, partial(_load_body, session_id, None, member))
-
-
 def run_id_of_head(member: bytes) -> str | None:
     """Return the run_id that a head member holds, None where it does not decode."""
     try:
@@ -161,12 +156,12 @@ def _split_head(member: bytes) -> tuple[bytes, bytes, bytes]:
     return kind[1:], version, packed
 
 
-def _load_body(session_id: str, run_id: str | None, member: bytes) -> dict[str, Any]:
+def _load_body(session_id: str, run_id: str, member: bytes) -> dict[str, Any]:
     try:
         owner, body = codec.unpack_pair(member[1:])
     except ValueError as exc:
         raise DamagedRunError(f"run {run_id!r} of session {session_id!r}: its body does not decode") from exc
-    if member[:1] != b"b" or run_id not in (None, owner):
+    if member[:1] != b"b" or owner != run_id:
         raise DamagedRunError(f"run {run_id!r} of session {session_id!r}: its body belongs to another run")
     return body
 
@@ -175,7 +170,7 @@ def _unreadable(model: Model, session_id: str, stored: StoredRun) -> Any:
     try:
         run_id, _ = codec.unpack_pair(stored.body[1:])
     except ValueError:
-        run_id = ""
+        run_id = f"(unreadable {crc32(stored.head):08x})"
 
     def fail() -> dict[str, Any]:
         raise DamagedRunError(f"run {run_id!r} of session {session_id!r}: its head does not decode")

@@ -1,4 +1,4 @@
-"""The messages of one agent or team: read from the newest bodies backwards, as far as the answer goes."""
+"""The messages of one agent or team: read from the newest run backwards, as far as the answer goes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sessioncache.models.messages_filter import agent_runs, team_runs
 from sessioncache.resilience import Call
 
 from .history import session_of
-from .paging import BODIES, HEADS, read_newest, read_until
+from .paging import WHOLE, HEADS, read_newest, read_until
 from .reading import checked_count
 
 SYSTEM: Final = "system"
@@ -88,7 +88,7 @@ def get_messages(call: Call, session_id: str, arguments: MessageArguments) -> Fl
     elif last_n_runs is None and limit is not None:
         runs = yield from _both_ends(query, limit)
     else:
-        runs = yield from read_newest(call, session_id, BODIES, last_n_runs)
+        runs = yield from read_newest(call, session_id, WHOLE, last_n_runs)
     return query.answer(runs)
 
 
@@ -96,7 +96,7 @@ def _runs_of_executor(query: Query, last_n_runs: int) -> Flow[list[Any]]:
     def is_enough(runs: list[Any]) -> bool:
         return query.executor_runs(runs) >= last_n_runs
 
-    return (yield from read_until(query.call, query.session_id, BODIES, last_n_runs, is_enough)).runs
+    return (yield from read_until(query.call, query.session_id, WHOLE, last_n_runs, is_enough)).runs
 
 
 def _both_ends(query: Query, limit: int) -> Flow[list[Any]]:
@@ -109,12 +109,12 @@ def _both_ends(query: Query, limit: int) -> Flow[list[Any]]:
         return query.other_messages(runs) >= limit
 
     for _ in range(ATTEMPTS):
-        newest = yield from read_until(query.call, query.session_id, BODIES, FIRST_NEWEST, is_enough)
+        newest = yield from read_until(query.call, query.session_id, WHOLE, FIRST_NEWEST, is_enough)
         if newest.is_all or SYSTEM in (query.arguments["skip_roles"] or ()):
             return newest.runs
         oldest = yield from read_until(
-            query.call, query.session_id, BODIES, FIRST_OLDEST, query.has_system_message, oldest=True
+            query.call, query.session_id, WHOLE, FIRST_OLDEST, query.has_system_message, oldest=True
         )
         if oldest.rev == newest.rev:
             return oldest.runs[: newest.count - newest.size] + newest.runs
-    return (yield from read_newest(query.call, query.session_id, BODIES, None))
+    return (yield from read_newest(query.call, query.session_id, WHOLE, None))

@@ -10,7 +10,7 @@ from sessioncache import keys
 from sessioncache.errors import SessionNotFoundError
 from sessioncache.flow import Command, Flow, Request
 from sessioncache.kinds import Model
-from sessioncache.records import StoredRun, read_body, read_head, read_run
+from sessioncache.records import StoredRun, read_head, read_run
 from sessioncache.resilience import Call, ask
 
 from .reading import (
@@ -42,7 +42,6 @@ def _build_whole(model: Model, session_id: str, head: bytes, body: bytes) -> Any
 
 
 HEADS: Final = Part((newest_heads,), (oldest_heads,), read_head)
-BODIES: Final = Part((newest_bodies,), (oldest_bodies,), read_body)
 WHOLE: Final = Part((newest_heads, newest_bodies), (oldest_heads, oldest_bodies), _build_whole)
 
 
