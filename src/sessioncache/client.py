@@ -131,7 +131,7 @@ class SessionCache(BlockingCarrier):
     def get_chat_history(
         self, session_id: str, last_n_runs: int | None = None
     ) -> list[WorkflowChatInteraction]:
-        """Answer what `WorkflowSession.get_chat_history` does: one round trip, heads of runs only.
+        """Answer what `WorkflowSession.get_chat_history` does: one round trip, heads only.
 
         Raises SessionNotFoundError where the session does not exist.
         """
@@ -196,9 +196,9 @@ class SessionCache(BlockingCarrier):
     ) -> SessionPage:
         """List sessions by the time of their last update; no run is read: two round trips.
 
-        `name` is a part of the session's name, in any case; times are unix seconds, both ends included. These,
-        or user and workflow together, are looked for in session after session, which may take further round
-        trips. So do sessions that are gone: they are dropped from the index as they are met, the oldest 16
+        `name` is a part of the session's name, in any case; times are unix seconds, both ends included.
+        These, or user and workflow together, are looked for in session after session, which may take further
+        round trips. So do sessions that are gone: they are dropped from the index as they are met, the oldest 16
         with every listing.
         """
         wanted = listing.checked_filter(user_id, workflow_id, name, created_after, created_before)

@@ -55,8 +55,8 @@ _SURELY_NOT_RUN: Final = frozenset(
 )
 """The server refused before it ran anything, and may serve in a moment."""
 
-_CODE_IN_SCRIPT_ERROR = re.compile(r"(?:^|[ :])-([A-Z]{3,}) ")
-"""Redis 6.2 wraps the error of a command in a script: `ERR Error running script ...: -READONLY You can't`."""
+_CODE_IN_SCRIPT_ERROR = re.compile(r"@user_script: ?\d+: -?([A-Z]{3,}) ")
+"""Redis 6.2 wraps the error of a command in a script: `Error running script ...: @user_script: 1: -OOM comm...`."""
 
 
 def code(exc: BaseException) -> str:
@@ -67,20 +67,20 @@ def code(exc: BaseException) -> str:
     if "max number of clients reached" in str(exc):
         return "MAXCLIENTS"
     stated = getattr(exc, "status_code", None)
-    if stated and stated != "ERR":
-        return str(stated)
-    return _first_word(str(exc)) if isinstance(exc, redis_errors.ResponseError) else _LOST
+    if stated is None and not isinstance(exc, redis_errors.ResponseError):
+        return _LOST
+    found = stated or str(exc).split(" ", 1)[0]
+    return _code_of_err(exc) if found == "ERR" else found
 
 
-def _first_word(text: str) -> str:
-    word = text.split(" ", 1)[0]
-    if word == "ERR":
-        wrapped = _CODE_IN_SCRIPT_ERROR.search(text)
-        if wrapped:
-            return wrapped[1]
-        if "user executing the script can't" in text:
-            return "NOPERM"
-    return word
+def _code_of_err(exc: BaseException) -> str:
+    """Return what an error is whose code is ERR: that of a command in a script, a refused login, or ERR."""
+    if isinstance(exc, redis_errors.AuthenticationError):
+        return "WRONGPASS"
+    if "user executing the script can't" in str(exc):
+        return "NOPERM"
+    wrapped = _CODE_IN_SCRIPT_ERROR.search(str(exc))
+    return wrapped[1] if wrapped else "ERR"
 
 
 def action(exc: BaseException, *, writes: bool) -> Action:

@@ -126,9 +126,9 @@ class Pool:
             self._idle.pop().disconnect()
 
 
-def _time_and_greet(greet: Callable[..., Any], deadline: float, connection: Connection) -> None:
+def _time_and_greet(greet: Callable[..., Any], deadline: float, connection: Any) -> None:
     """Log in over a socket just opened; an embedded server has no socket, and no waiting."""
-    sock: Any = connection._sock  # noqa: SLF001 - the only way to a time limit for each call
+    sock = connection._sock  # noqa: SLF001 - the only way to a time limit for each call
     if isinstance(sock, socket.socket):
         connection._sock = TimedSocket(sock, max(deadline - monotonic(), SHORTEST_WAIT))  # noqa: SLF001
     greet(connection)

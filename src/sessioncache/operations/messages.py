@@ -13,7 +13,7 @@ from sessioncache.models.messages_filter import agent_runs, team_runs
 from sessioncache.resilience import Call
 
 from .history import session_of
-from .paging import WHOLE, HEADS, read_newest, read_until
+from .paging import HEADS, WHOLE, read_newest, read_until
 from .reading import checked_count
 
 SYSTEM: Final = "system"

@@ -76,7 +76,7 @@ def read_page(
         raise SessionNotFoundError(f"there is no session {session_id!r}")
     members = list(zip(*found, strict=True))
     built = [part.build(call.settings.model, session_id, *run) for run in members]
-    n_bytes = sum(map(len, members[0])) * len(members) if members else 0
+    n_bytes = sum(len(member) for run in members for member in run)
     return Page(built if oldest else built[::-1], len(built), int(rev), int(count), n_bytes)
 
 

@@ -12,7 +12,7 @@ from sessioncache.client import SessionCache
 from sessioncache.endpoint import Endpoint
 from sessioncache.errors import UnavailableError
 from sessioncache.flow import Effect, Request, Send
-from sessioncache.models import WorkflowChatInteraction, WorkflowSession
+from sessioncache.models import WorkflowSession
 from sessioncache.resilience import ask, ask_all
 from sessioncache.settings import Settings
 
@@ -77,11 +77,3 @@ class DemoCache(SessionCache):
         if session is None:
             raise LookupError(f"session {session_id!r} is gone")
         return session
-
-    def chat(self, session_id: str, last_n_runs: int) -> list[WorkflowChatInteraction]:
-        """Return the chat history of a session."""
-        return self.load(session_id).get_chat_history(last_n_runs)
-
-    def context(self, session_id: str, num_runs: int) -> str | None:
-        """Return the workflow history of a session as text for a prompt."""
-        return self.load(session_id).get_workflow_history_context(num_runs)

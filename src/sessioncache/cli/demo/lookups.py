@@ -17,6 +17,9 @@ def show_stored(scene: Scene) -> None:
     scene.report.table(columns, map(_summary, scene.recorded))
     equal = [_comes_back(scene, data) for data in scene.recorded]
     scene.report.check(f"{sum(equal)} of {len(equal)} come back equal, every run and message", all(equal))
+    listed = {summary.session_id for summary in scene.cache.list_sessions().sessions}
+    recorded = {data["session_id"] for data in scene.recorded}
+    scene.report.check("list_sessions lists these, and no other", listed == recorded)
 
 
 def _summary(data: dict[str, Any]) -> tuple[object, ...]:
@@ -44,7 +47,7 @@ def show_slices(scene: Scene) -> None:
 def show_chat(scene: Scene) -> None:
     """Show the newest inputs and outputs of a session."""
     data = scene.longest()
-    history = scene.cache.chat(data["session_id"], 3)
+    history = scene.cache.get_chat_history(data["session_id"], last_n_runs=3)
     for interaction in history:
         scene.report.say(f"user:     {_as_line(interaction.input)}")
         scene.report.say(f"workflow: {_as_line(interaction.output)}")
@@ -60,7 +63,7 @@ def _as_line(value: Any) -> str:
 def show_context(scene: Scene) -> None:
     """Show the newest completed runs of a session as a block of text."""
     data = scene.longest()
-    context = scene.cache.context(data["session_id"], 2)
+    context = scene.cache.get_workflow_history_context(data["session_id"], num_runs=2)
     scene.report.say(context or "")
     expected = session_of(data).get_workflow_history_context(2)
     scene.report.check("the same text as from the whole session", context == expected and bool(context))

@@ -10,11 +10,11 @@ from .samples import copy_of_run, session_of
 from .scene import LONG_SESSION, Scene
 from .timing import REPEATS, Timing, measure
 
-PROMISED: Final = ("upsert_run,", "get_run,", "get_session,", "upsert_session,", "delete_session")
+PROMISED: Final = ("upsert_run,", "upsert_session,", "delete_session", "get_run,", "get_session,", "get_chat")
 """Beginnings of the calls that take one round trip whatever is stored."""
 
-PROMISED_IN_A_CLUSTER: Final = ("get_run,", "get_session,")
-"""The same where indexes, on other nodes, are written after the session, and each node has to learn a script."""
+PROMISED_IN_A_CLUSTER: Final = ("get_run,", "get_session,", "get_chat")
+"""The same where indexes, on other nodes, are written after, and each node has its scripts to learn."""
 
 Call = tuple[str, Callable[[int], object]]
 """What a row of the table is called, and the call it measures."""
@@ -58,8 +58,10 @@ def _reads(cache: DemoCache, session_ids: list[str]) -> Iterator[Call]:
     yield "get_session, last_n_runs=0", lambda _: cache.get_session(LONG_SESSION, last_n_runs=0)
     yield f"get_sessions, {len(session_ids)} at once", lambda _: cache.get_sessions(session_ids)
     yield "get_runs, last_n=5", lambda _: cache.get_runs(LONG_SESSION, last_n=5)
-    yield "get_chat_history, 5 runs", lambda _: cache.chat(LONG_SESSION, 5)
-    yield "get_workflow_history_context, 5 runs", lambda _: cache.context(LONG_SESSION, 5)
+    yield "get_chat_history, 5 runs", lambda _: cache.get_chat_history(LONG_SESSION, 5)
+    yield "get_workflow_history, 5 runs", lambda _: cache.get_workflow_history(LONG_SESSION, 5)
+    yield "get_messages, of 5 runs", lambda _: cache.get_messages(LONG_SESSION, "agent-0", last_n_runs=5)
+    yield "list_sessions", lambda _: cache.list_sessions()
 
 
 def _writes_of_sessions(scene: Scene) -> Iterator[Call]:
@@ -74,6 +76,11 @@ def _writes_of_sessions(scene: Scene) -> Iterator[Call]:
 
     yield "upsert_session, a new one", lambda number: cache.upsert_session(new[number])
     yield "upsert_session, one key changed", change
+    yield "refresh, nothing changed", lambda _: cache.refresh(loaded)
+    yield (
+        "update_session_state",
+        lambda number: cache.update_session_state(LONG_SESSION, {"number": number}),
+    )
     yield "rename_session", lambda number: cache.rename_session(ids[number], "timed")
     yield "touch_session", lambda number: cache.touch_session(ids[number])
     yield "delete_session", lambda number: cache.delete_session(ids[number])

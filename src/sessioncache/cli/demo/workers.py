@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import multiprocessing.dummy
 import time
@@ -64,6 +65,7 @@ def _span(outcome: Outcome) -> tuple[float, float]:
 
 def _append(work: Work, worker: int, start: Any, outcomes: Any) -> None:
     """Be a worker: append this worker's runs, one call each, and say when, or why not."""
+    logging.getLogger("sessioncache").addHandler(logging.NullHandler())  # as in the process it comes from
     try:
         outcomes.put(_append_all(work, worker, start))
     except SessionCacheError as exc:

@@ -7,6 +7,7 @@ Both pass through agno's own JSON encoder first, so that what is loaded is what 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -26,10 +27,11 @@ from agno.db.utils import (
 from agno.session import AgentSession, TeamSession, WorkflowSession
 
 from sessioncache.errors import InvalidArgumentError, UnserializableError
+from sessioncache.fields import STATE
 from sessioncache.keys import encoded_id
 from sessioncache.kinds import LoadBody
 from sessioncache.models import WorkflowRunOutput
-from sessioncache.records import Origin, origin_of, set_origin
+from sessioncache.records import origin_of, set_origin
 
 NOBODY: Final = ""
 """The user of a session without one: writing it is refused where the stored session has an owner."""
@@ -51,6 +53,9 @@ _COLUMNS: Final = (
     "updated_at",
 )
 """What a session is as a dict, as agno's own databases give it."""
+
+_ALWAYS_KNOWN: Final = frozenset({b"session_type", STATE.encode()})
+"""Hash fields that stand for no field of a session's class, and are every class's all the same."""
 
 _ROW: Final = "row"
 """The entry of a head that holds what agno keeps of a run in columns and nowhere else."""
@@ -151,6 +156,11 @@ class RunRecord:
             "updated_at": row.get("updated_at") or self.head.get("created_at"),
         }
 
+    def cancelled(self, reason: str) -> RunRecord:
+        """Return the run as cancelled, its content the reason where it has none."""
+        head = self.head | {"status": "CANCELLED", "content": self.head.get("content") or reason}
+        return RunRecord(head, lambda: self.body)
+
     def deserialized(self) -> Any:
         """Return the run as an object of agno's class."""
         row = self.row()
@@ -234,10 +244,15 @@ class SessionRecord:
         return session
 
     def lend_origin(self, session: Any) -> None:
-        """Let an object of agno's be saved as what this record was loaded or saved as; it saves no runs."""
+        """Let an object of agno's be saved as what this record was loaded or saved as.
+
+        What its class knows nothing of is not its to remove, and runs are saved one by one.
+        """
         origin = origin_of(self)
-        if origin is not None and session is not None:
-            set_origin(session, Origin(origin.rev, origin.born, origin.fields, {}, origin.limit))
+        if origin is not None:
+            known = {item.name.encode() for item in dataclasses.fields(session)} | _ALWAYS_KNOWN
+            fields = {n: value for n, value in origin.fields.items() if n.partition(b".")[0] in known}
+            set_origin(session, dataclasses.replace(origin, fields=fields, runs={}))
 
 
 class RecordModel:
