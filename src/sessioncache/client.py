@@ -198,8 +198,8 @@ class SessionCache(BlockingCarrier):
 
         `name` is a part of the session's name, in any case; times are unix seconds, both ends included.
         These, or user and workflow together, are looked for in session after session, which may take further
-        round trips. So do sessions that are gone: they are dropped from the index as they are met, the oldest 16
-        with every listing.
+        round trips. So do sessions that are gone: they are dropped from the index as they are met, the oldest
+        16 with every listing.
         """
         wanted = listing.checked_filter(user_id, workflow_id, name, created_after, created_before)
         return self._run(

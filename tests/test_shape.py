@@ -1,0 +1,64 @@
+"""The shape of the source: small functions, small modules, the lightest imports."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sessioncache
+
+PACKAGE = Path(sessioncache.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = sorted((PACKAGE / "lua").glob("*.lua"))
+
+
+def lines_of_functions() -> list[int]:
+    """The lines of each function's code, its docstring left out."""
+    lengths = []
+    for module in MODULES:
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                code = node.body[1:] if ast.get_docstring(node) else node.body
+                if code:
+                    lengths.append((code[-1].end_lineno or 0) - code[0].lineno + 2)
+    return sorted(lengths)
+
+
+def test_functions_are_small() -> None:
+    lengths = lines_of_functions()
+
+    assert statistics.median(lengths) <= 8
+    assert statistics.quantiles(lengths, n=10)[-1] <= 25
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_has_at_most_300_lines(module: Path) -> None:
+    assert len(module.read_text().splitlines()) <= 300
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_is_a_short_function_with_a_contract(script: Path) -> None:
+    code = [line for line in script.read_text().splitlines() if line and not line.startswith("--")]
+
+    assert script.read_text().startswith("-- ")
+    assert len(code) <= 60
+
+
+def test_the_public_names_are_sorted() -> None:
+    assert sessioncache.__all__ == sorted(sessioncache.__all__)
+
+
+def test_the_core_imports_nothing_but_redis_and_msgpack() -> None:
+    """Extras stay outside: neither fakeredis nor the command line's libraries are loaded with the package."""
+    program = "import sys, sessioncache; print(*{name.partition('.')[0] for name in sys.modules})"
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert not {"fakeredis", "lupa", "typer", "rich", "agno"} & set(loaded.split())
