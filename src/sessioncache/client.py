@@ -231,9 +231,10 @@ class SessionCache(BlockingCarrier):
     def update_session_state(
         self, session_id: str, changes: Mapping[str, Any], *, remove: Iterable[str] = ()
     ) -> None:
-        """Set and remove top-level keys of `session_data["session_state"]`, in one step: one round trip.
+        """Set and remove top-level keys of `session_data["session_state"]`, in one step.
 
-        Nothing is read, and no other key is touched. Raises SessionNotFoundError.
+        One round trip, and one for the indexes of its user and workflow. Nothing is read, and no other key is
+        touched. Raises SessionNotFoundError.
         """
         return self._run(state.update_session_state(self._call(), session_id, changes, remove=remove))
 
