@@ -55,7 +55,7 @@ class AsyncCarrier(CacheBase):
             result: T = done.value
             return result
         except ReplyMismatchError:
-            self._pools().clear()
+            await self.aclose()
             raise
 
     async def _perform(self, effect: Effect) -> Any:
@@ -79,10 +79,12 @@ class AsyncCarrier(CacheBase):
             self._inherited.append(self._by_loop)
             self._pid, self._by_loop = os.getpid(), {}
         loop = asyncio.get_running_loop()
-        if loop not in self._by_loop:
-            self._by_loop = {other: pools for other, pools in self._by_loop.items() if not other.is_closed()}
-            self._by_loop[loop] = {}
-        return self._by_loop[loop]
+        pools = self._by_loop.get(loop)
+        if pools is None:
+            for closed in [other for other in tuple(self._by_loop) if other.is_closed()]:
+                self._by_loop.pop(closed, None)  # loops of other threads come and go meanwhile
+            pools = self._by_loop[loop] = {}
+        return pools
 
     async def aclose(self) -> None:
         """Close the connections of the running loop; a cache that is used again opens new ones."""

@@ -21,6 +21,7 @@ class AsyncPool:
         self._make_connection = make_connection
         self._idle: list[Connection] = []
         self._slots = asyncio.Semaphore(size)
+        self._closed = False
 
     async def exchange(self, commands: Sequence[Command], seconds: float) -> list[Any]:
         """Send commands in one write and return their replies; an error of the server is a reply too."""
@@ -29,7 +30,7 @@ class AsyncPool:
             async with asyncio.timeout(seconds), self._slots:
                 connection = await self._quiet_connection() or await self._new_connection(seconds)
                 replies = await _converse(connection, commands)
-                self._idle.append(connection)
+                await self._put_back(connection)
                 return replies
         except TimeoutError as exc:
             if connection is None:
@@ -60,10 +61,20 @@ class AsyncPool:
         connection.socket_timeout = None
         return connection
 
+    async def _put_back(self, connection: Connection) -> None:
+        if self._closed:
+            await connection.disconnect(nowait=True)
+        else:
+            self._idle.append(connection)
+
     async def close(self) -> None:
-        """Close the connections that are idle."""
-        while self._idle:
-            await self._idle.pop().disconnect()
+        """Close the connections that are idle, and from now on each that is in use after its call.
+
+        A server that does not say goodbye, as TLS wants it to, is no problem of the caller.
+        """
+        self._closed = True
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(connection.disconnect() for connection in idle), return_exceptions=True)
 
 
 async def _converse(connection: Connection, commands: Sequence[Command]) -> list[Any]:

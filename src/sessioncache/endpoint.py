@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from redis import Connection, SSLConnection
 from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError
 
@@ -119,9 +120,12 @@ def _endpoint_of_cluster(nodes: Any, classes: ConnectionClasses) -> Endpoint:
     encrypted = (
         options.get("ssl") or "connection_class" in options or any(n.startswith("ssl_") for n in options)
     )
-    connection_class = options.get("connection_class") or (classes.tls if encrypted else classes.tcp)
+    # A blocking client names no class: it takes redis-py's own.
+    connection_class = options.get("connection_class") or (SSLConnection if encrypted else Connection)
     _check_same_color(connection_class, classes)
-    return Endpoint(lambda: Cluster(addresses), connection_class, _settled(options, classes))
+    return Endpoint(
+        lambda: Cluster(addresses, nodes.address_remap), connection_class, _settled(options, classes)
+    )
 
 
 def _endpoint_of_sentinel_pool(pool: Any, classes: ConnectionClasses) -> Endpoint:
@@ -177,6 +181,7 @@ _NOT_FOR_CONNECTIONS: Final = (
     "connection_",
     "cache",
     "lib_",
+    "response_callbacks",
     "retry",
     "redis_connect_func",
     "socket_timeout",

@@ -56,7 +56,7 @@ _SURELY_NOT_RUN: Final = frozenset(
 """The server refused before it ran anything, and may serve in a moment."""
 
 _CODE_IN_SCRIPT_ERROR = re.compile(r"@user_script: ?\d+: -?([A-Z]{3,}) ")
-"""Redis 6.2 wraps the error of a command in a script: `Error running script ...: @user_script: 1: -OOM comm...`."""
+"""Redis 6.2 wraps the error of a command in a script: `Error ...: @user_script: 1: -OOM command ...`."""
 
 
 def code(exc: BaseException) -> str:
@@ -77,6 +77,8 @@ def _code_of_err(exc: BaseException) -> str:
     """Return what an error is whose code is ERR: that of a command in a script, a refused login, or ERR."""
     if isinstance(exc, redis_errors.AuthenticationError):
         return "WRONGPASS"
+    if "unauthenticated" in str(exc):  # said of a long command; a short one gets NOAUTH
+        return "NOAUTH"
     if "user executing the script can't" in str(exc):
         return "NOPERM"
     wrapped = _CODE_IN_SCRIPT_ERROR.search(str(exc))

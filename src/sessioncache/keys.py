@@ -85,7 +85,7 @@ def index_of_workflow(prefix: str, workflow_id: str) -> bytes:
 def indexes(prefix: str, user_id: str | None, workflow_id: str | None) -> tuple[bytes, ...]:
     """Return the keys of all indexes that a session belongs in."""
     keys = [index_of_all(prefix)]
-    if user_id is not None:
+    if user_id:
         keys.append(index_of_user(prefix, user_id))
     if workflow_id is not None:
         keys.append(index_of_workflow(prefix, workflow_id))

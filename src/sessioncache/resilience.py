@@ -39,8 +39,8 @@ class Routing(Protocol):
     def discover(self, seconds: float) -> Flow[None]:
         """Ask the servers that are known where keys are; raise one of `faults.REDIS_ERRORS` if none says."""
 
-    def redirect(self, error: faults.RedirectError) -> Address:
-        """Take in which server holds a slot now, as another one said, and return it."""
+    def redirect(self, error: faults.RedirectError, asked: Address) -> Address:
+        """Take in which server holds a slot now, as the one asked said, and return it."""
 
     def suspect(self, address: Address) -> None:
         """Forget what was believed of a server that did not serve as it should."""
@@ -60,9 +60,13 @@ class Call:
         return self.started + self.settings.timeout - monotonic()
 
     def rest(self, exc: BaseException) -> Flow[None]:
-        """Wait before a retry, longer each time; raise UnavailableError where no time is left for one."""
+        """Wait before a retry, longer each time; raise UnavailableError where no time is left for one.
+
+        A retry gets as long as the pause before it: one cut short would turn a refusal that is known into an
+        outcome that is not.
+        """
         pause = self.pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards no secret
-        if pause >= self.seconds_left():
+        if 2 * pause >= self.seconds_left():
             raise UnavailableError(
                 f"gave up after {self.settings.timeout:g} s: {faults.describe(exc)}"
             ) from exc
@@ -87,8 +91,8 @@ def ask(call: Call, request: Request) -> Flow[Any]:
             action = faults.action(exc, writes=request.writes)
             if action is Action.SEND_SCRIPT:
                 request = request.with_full_script()
-            elif isinstance(exc, faults.RedirectError):
-                asking = yield from _redirect(call, exc)
+            elif address is not None and isinstance(exc, faults.RedirectError):
+                asking = yield from _redirect(call, exc, address)
             elif action is Action.RETRY:
                 yield from _prepare_retry(call, address, exc)
             else:
@@ -109,10 +113,10 @@ def locate(call: Call, key: bytes) -> Flow[Address]:
     raise faults.NotSentError from ConnectionError("no server holds the key")
 
 
-def _redirect(call: Call, exc: faults.RedirectError) -> Flow[Address | None]:
+def _redirect(call: Call, exc: faults.RedirectError, asked: Address) -> Flow[Address | None]:
     """Learn where a slot lives; return the server to go to just this once, where it is only on its way."""
     yield from call.rest(exc)
-    target = call.routing.redirect(exc)
+    target = call.routing.redirect(exc, asked)
     return None if faults.code(exc) == "MOVED" else target
 
 
@@ -126,14 +130,18 @@ def _prepare_retry(call: Call, address: Address | None, exc: BaseException) -> F
 def ask_all(call: Call, requests: Sequence[Request]) -> Flow[list[Any]]:
     """Send requests, each an atomic unit, in one round trip for each server; return the replies in order.
 
-    What fails in its group is asked again by itself, under the rules of `ask`.
+    Of what is not served so, one is asked by itself, under the rules of `ask`: that finds out where keys are
+    now, and then the rest is asked together again.
     """
     replies: dict[int, Any] = {}
-    for address, group in _by_server(call, requests).items():
-        replies |= yield from _ask_group(call, address, group)
-    for index, request in enumerate(requests):
-        if index not in replies:
-            replies[index] = yield from ask(call, request)
+    pending: Group = dict(enumerate(requests))
+    while pending:
+        for address, group in _by_server(call, pending).items():
+            replies |= yield from _ask_group(call, address, group)
+        pending = {index: request for index, request in pending.items() if index not in replies}
+        if pending:
+            index = min(pending)
+            replies[index] = yield from ask(call, pending.pop(index))
     return [replies[index] for index in range(len(requests))]
 
 
@@ -141,9 +149,9 @@ Group = dict[int, Request]
 """Requests for one server, by their place among all."""
 
 
-def _by_server(call: Call, requests: Sequence[Request]) -> dict[Address, Group]:
+def _by_server(call: Call, requests: Group) -> dict[Address, Group]:
     groups: dict[Address, Group] = {}
-    for index, request in enumerate(requests):
+    for index, request in requests.items():
         address = call.routing.locate(request.key)
         if address is not None:
             groups.setdefault(address, {})[index] = request

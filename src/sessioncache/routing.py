@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 from redis.crc import key_slot
@@ -12,6 +13,53 @@ from .errors import UnavailableError
 from .flow import Address, Command, Flow, Send
 
 T = TypeVar("T")
+
+Remap = Callable[[tuple[str, int]], tuple[str, int]]
+"""Gives the host and port to connect to, for those that a node of a cluster announces."""
+
+DISCOVERY_SECONDS: Final = 1.0
+"""Longest wait for one node's word on where keys are: a silent one must not use up the whole call."""
+
+
+class Informants:
+    """Servers that know where keys are, to be asked in turn; one that failed is asked last from then on.
+
+    Shared by threads without a lock: the order is replaced, never changed in place.
+    """
+
+    def __init__(self, addresses: Iterable[Address]) -> None:
+        self._order = tuple(addresses)
+
+    def add(self, addresses: Iterable[Address]) -> None:
+        """Ask these too, after those that are known."""
+        self._order = tuple(dict.fromkeys([*self._order, *addresses]))
+
+    def put_first(self, address: Address) -> None:
+        """Ask this one first."""
+        self._order = (address, *(other for other in self._order if other != address))
+
+    def put_last(self, address: Address) -> None:
+        """Ask this one last."""
+        self._order = (*(other for other in self._order if other != address), address)
+
+    def rotate(self) -> None:
+        """Ask last which was asked first."""
+        self.put_last(self._order[0])
+
+    def ask(self, command: Command, seconds: float, read: Callable[[Any, Address], T | None]) -> Flow[T]:
+        """Return the first answer that says something; raise NotSentError where there is none."""
+        problem: Exception = ConnectionError("no node has an answer")
+        for node in self._order:
+            try:
+                (reply,) = yield Send(node, [command], min(seconds, DISCOVERY_SECONDS))
+            except faults.REDIS_ERRORS as exc:
+                reply = exc
+            if isinstance(reply, Exception):
+                problem = reply
+            elif answer := read(reply, node):
+                return answer
+            self.put_last(node)
+        raise faults.NotSentError from problem
 
 
 class SingleServer:
@@ -34,7 +82,7 @@ class SingleServer:
         """Find nothing out: there is nothing to find."""
         yield from ()
 
-    def redirect(self, error: faults.RedirectError) -> Address:
+    def redirect(self, error: faults.RedirectError, asked: Address) -> Address:
         """Stay: a server outside a cluster redirects nobody, so this one belongs to a cluster."""
         raise UnavailableError("the server is a node of a cluster: use redis+cluster://") from error
 
@@ -42,40 +90,73 @@ class SingleServer:
         """Stay: there is no other."""
 
 
+class SlotMap:
+    """The master of each slot of a cluster, as far as it is known; it does not change."""
+
+    def __init__(self, ranges: Iterable[tuple[int, int, Address]] = ()) -> None:
+        self._ranges = sorted(ranges)
+        self._firsts = [first for first, _, _ in self._ranges]
+        self.masters = list(dict.fromkeys(master for _, _, master in self._ranges))
+
+    def master(self, slot: int) -> Address | None:
+        """Return the master of a slot; None where nobody is known to serve it."""
+        place = bisect_right(self._firsts, slot) - 1
+        if place < 0:
+            return None
+        _, last, master = self._ranges[place]
+        return master if slot <= last else None
+
+
 class Cluster:
     """The master of each slot, as the nodes themselves tell it (CLUSTER SLOTS)."""
 
     indexes_join_writes = False
 
-    def __init__(self, seeds: Sequence[Address]) -> None:
-        self._nodes = list(seeds)
-        self._masters: dict[int, Address] = {}
+    def __init__(self, seeds: Iterable[Address], remap: Remap | None = None) -> None:
+        self._nodes = Informants(seeds)
+        self._slots = SlotMap()
+        self._remap = remap
 
     def locate(self, key: bytes) -> Address | None:
         """Return the master of the key's slot, as far as it is known."""
-        return self._masters.get(key_slot(key))
+        return self._slots.master(key_slot(key))
 
     def servers(self) -> list[Address]:
         """Return the masters, as far as they are known."""
-        return list(dict.fromkeys(self._masters.values()))
+        return self._slots.masters
 
     def discover(self, seconds: float) -> Flow[None]:
         """Ask the nodes that are known for the masters of all slots, until one answers."""
-        question = (b"CLUSTER", b"SLOTS")
-        self._masters = yield from _first_answer(self._nodes, question, seconds, _read_slots)
-        self._nodes = list(dict.fromkeys([*self._masters.values(), *self._nodes]))
+        self._slots = yield from self._nodes.ask((b"CLUSTER", b"SLOTS"), seconds, self._read_slots)
+        self._nodes.add(self._slots.masters)
 
-    def redirect(self, error: faults.RedirectError) -> Address:
-        """Take in a MOVED; return the node that serves the slot."""
-        target = Address(error.host, error.port)
+    def redirect(self, error: faults.RedirectError, asked: Address) -> Address:
+        """Return the node that serves the slot; after a MOVED, ask it first where all the others are now.
+
+        Slots move together: a failover or a resharding moves many, and one error tells of one.
+        """
+        target = self._address(error.host or asked.host, error.port)
         if faults.code(error) == "MOVED":
-            self._masters[error.slot_id] = target
+            self._slots = SlotMap()
+            self._nodes.put_first(target)
         return target
 
     def suspect(self, address: Address) -> None:
         """Forget who is master, and ask this node last: one that fails is replaced by one others know."""
-        self._masters = {}
-        _put_last(self._nodes, address)
+        if address in self._slots.masters:
+            self._slots = SlotMap()
+        self._nodes.put_last(address)
+
+    def _read_slots(self, reply: Any, node: Address) -> SlotMap | None:
+        """Return the masters of all slots; a node that does not know its own name leaves its host empty."""
+        ranges = [
+            (first, last, self._address(host.decode() if host else node.host, port))
+            for first, last, (host, port, *_), *_ in reply
+        ]
+        return SlotMap(ranges) if ranges else None
+
+    def _address(self, host: str, port: int) -> Address:
+        return Address(*self._remap((host, port))) if self._remap else Address(host, port)
 
 
 class Sentinels:
@@ -83,8 +164,8 @@ class Sentinels:
 
     indexes_join_writes = True
 
-    def __init__(self, sentinels: Sequence[Address], service: str) -> None:
-        self._sentinels = list(sentinels)
+    def __init__(self, sentinels: Iterable[Address], service: str) -> None:
+        self._sentinels = Informants(sentinels)
         self._command = (b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", service.encode())
         self._master: Address | None = None
 
@@ -98,53 +179,18 @@ class Sentinels:
 
     def discover(self, seconds: float) -> Flow[None]:
         """Ask the Sentinels for the master, until one of them names it."""
-        self._master = yield from _first_answer(self._sentinels, self._command, seconds, _read_master)
+        self._master = yield from self._sentinels.ask(self._command, seconds, _read_master)
 
-    def redirect(self, error: faults.RedirectError) -> Address:
+    def redirect(self, error: faults.RedirectError, asked: Address) -> Address:
         """Stay: a server that Sentinels watch redirects nobody."""
         raise UnavailableError("the server is a node of a cluster: use redis+cluster://") from error
 
     def suspect(self, address: Address) -> None:
         """Forget who is master, and let another Sentinel say it: the one that named it may be behind."""
-        self._master = None
-        self._sentinels.append(self._sentinels.pop(0))
-
-
-DISCOVERY_SECONDS: Final = 1.0
-"""Longest wait for one node's word on where keys are: a silent one must not use up the whole call."""
-
-
-def _first_answer(
-    nodes: Sequence[Address], command: Command, seconds: float, read: Callable[[Any, Address], T | None]
-) -> Flow[T]:
-    problem: Exception = ConnectionError("no node has an answer")
-    for node in tuple(nodes):
-        try:
-            (reply,) = yield Send(node, [command], min(seconds, DISCOVERY_SECONDS))
-        except faults.REDIS_ERRORS as exc:
-            problem = exc
-            continue
-        if isinstance(reply, Exception):
-            problem = reply
-        elif answer := read(reply, node):
-            return answer
-    raise faults.NotSentError from problem
-
-
-def _read_slots(reply: Any, node: Address) -> dict[int, Address]:
-    """Return the master of each slot; a node that does not know its own name leaves its host empty."""
-    masters = {}
-    for first, last, (host, port, *_), *_ in reply:
-        master = Address(host.decode() if host else node.host, port)
-        masters.update(dict.fromkeys(range(first, last + 1), master))
-    return masters
+        if self._master == address:
+            self._master = None
+            self._sentinels.rotate()
 
 
 def _read_master(reply: Any, node: Address) -> Address | None:
     return Address(reply[0].decode(), int(reply[1])) if reply else None
-
-
-def _put_last(nodes: list[Address], node: Address) -> None:
-    if node in nodes:
-        nodes.remove(node)
-        nodes.append(node)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ from sessioncache.resilience import Call, ask, ask_all
 from sessioncache.settings import whole_number
 
 from .reading import MEMBERS_PER_RUN, is_whole, pairs
+from .writing import LIST_SESSION, optional_number
 
 log = logging.getLogger("sessioncache")
 
@@ -29,6 +30,9 @@ LARGEST_READ: Final = 2000
 
 SWEEP: Final = 16
 """Oldest entries looked at with each listing: sessions expire there first, and are taken off the index."""
+
+SAMPLE: Final = 8
+"""Entries looked at by chance with each listing: else those behind old sessions that live on would stay."""
 
 MAX_PAGE: Final = 10_000
 """Largest page: what is more is no page."""
@@ -153,8 +157,8 @@ class _Listing:
         """Read entries and look at their sessions until the page is full, or there are no more."""
         start, skip = (0, offset) if self._wanted.looks_at_sessions else (offset, 0)
         size = skip + limit + SPARE
-        entries, oldest = yield from self._first_entries(start, size)
-        found = yield from self._look_at(entries, also=oldest)
+        entries, others = yield from self._first_entries(start, size)
+        found = yield from self._look_at(entries, also=others)
         while len(entries) == size and len(found) < skip + limit:
             start, size = start + size, min(size * GROWTH, LARGEST_READ)
             entries = yield from self._entries(start, size)
@@ -165,20 +169,33 @@ class _Listing:
         """Take stale entries off the index; one that cannot be reached is no error, for it is only a hint."""
         if not self._stale:
             return
-        arguments = [part for entry, score in self._stale.items() for part in (entry.encode(), score)]
+        arguments = [part for entry, score in self._stale.items() for part in (_member(entry), score)]
         try:
             yield from ask(self._call, UNLIST_SESSIONS.call((self._index,), arguments))
+            yield from self._list_again()
         except UnavailableError as exc:
             log.warning("%d sessions that are gone stay listed: %s", len(self._stale), exc)
         else:
             log.info("%d sessions that are gone are listed no more", len(self._stale))
 
+    def _list_again(self) -> Flow[None]:
+        """List those again that were made anew meanwhile, in the second that their entry was of."""
+        ttl = optional_number(self._call.settings.ttl)
+        summaries = yield from _summaries(self._call, self._stale)
+        requests = [
+            LIST_SESSION.call((self._index,), (_member(session_id), b"%d" % session.updated_at, ttl))
+            for session_id, session in summaries.items()
+            if session is not None and not self._is_stale(session)
+        ]
+        yield from ask_all(self._call, requests)
+
     def _first_entries(self, start: int, size: int) -> Flow[tuple[Entries, Entries]]:
-        """Read a page of entries and the oldest ones; count them all."""
+        """Read a page of entries, and the oldest ones and some more to be looked at too; count them all."""
         oldest = (b"ZRANGE", self._index, b"0", b"%d" % (SWEEP - 1), b"WITHSCORES")
-        commands = (self._slice(start, size), oldest, (b"ZCARD", self._index))
-        page, swept, self._listed = yield from ask(self._call, Request(self._index, commands))
-        return _entries(page), _entries(swept)
+        some = (b"ZRANDMEMBER", self._index, b"%d" % SAMPLE, b"WITHSCORES")
+        commands = (self._slice(start, size), oldest, some, (b"ZCARD", self._index))
+        page, swept, sample, self._listed = yield from ask(self._call, Request(self._index, commands))
+        return _entries(page), _entries(swept) | _entries(sample)
 
     def _entries(self, start: int, size: int) -> Flow[Entries]:
         return _entries((yield from ask(self._call, Request(self._index, (self._slice(start, size),)))))
@@ -190,7 +207,7 @@ class _Listing:
     def _look_at(self, entries: Entries, *, also: Entries | None = None) -> Flow[list[SessionSummary]]:
         """Return those sessions of a page of entries that are wanted; note all that are stale."""
         looked_at = entries | (also or {})
-        summaries = yield from _summaries(self._call, list(looked_at))
+        summaries = yield from _summaries(self._call, looked_at)
         self._stale |= {
             name: looked_at[name] for name, session in summaries.items() if self._is_stale(session)
         }
@@ -205,7 +222,23 @@ class _Listing:
 
 
 def _entries(scored: Sequence[bytes]) -> Entries:
-    return {session_id.decode(): score for session_id, score in pairs(scored).items()}
+    return {member.decode(errors=_ODD_BYTES): score for member, score in pairs(scored).items()}
+
+
+def _member(entry: str) -> bytes:
+    return entry.encode(errors=_ODD_BYTES)
+
+
+_ODD_BYTES: Final = "surrogateescape"
+"""How bytes that are no text are kept: something else wrote them, and they are taken off."""
+
+
+def _is_session_id(entry: str) -> bool:
+    try:
+        keys.encoded_id(entry, "entry")
+    except InvalidArgumentError:
+        return False
+    return True
 
 
 _SUMMARY_FIELDS: Final = (
@@ -220,13 +253,12 @@ _SUMMARY_FIELDS: Final = (
 )
 
 
-def _summaries(call: Call, session_ids: Sequence[str]) -> Flow[dict[str, SessionSummary | None]]:
+def _summaries(call: Call, entries: Iterable[str]) -> Flow[dict[str, SessionSummary | None]]:
     """Read what listings say of sessions, None of those that are gone or damaged: one round trip a server."""
+    session_ids = list(filter(_is_session_id, entries))
     replies = yield from ask_all(call, [_summary_request(call, session_id) for session_id in session_ids])
-    return {
-        session_id: _summary(session_id, *reply)
-        for session_id, reply in zip(session_ids, replies, strict=True)
-    }
+    found = zip(session_ids, replies, strict=True)
+    return dict.fromkeys(entries) | {session_id: _summary(session_id, *reply) for session_id, reply in found}
 
 
 def _summary_request(call: Call, session_id: str) -> Request:

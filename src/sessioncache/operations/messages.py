@@ -67,8 +67,7 @@ class Query:
 
     def other_messages(self, runs: list[Any]) -> int:
         """Return how many messages there are in these runs besides those of the system."""
-        skipped = [*(self.arguments["skip_roles"] or ()), SYSTEM]
-        return len(self.answer(runs, limit=None, skip_roles=skipped))
+        return sum(message.role != SYSTEM for message in self.answer(runs, limit=None))
 
     def has_system_message(self, runs: list[Any]) -> bool:
         """Tell whether these runs have a message of the system that counts."""

@@ -15,6 +15,9 @@ from .writing import LIST_SESSION, optional_number
 SCAN_COUNT: Final = b"500"
 """Keys that the server looks at in one step: a millisecond at the most."""
 
+FOR_EVER: Final = -1
+"""What Redis answers for the time that a key without a TTL has left."""
+
 Progress = Callable[[int], object]
 
 
@@ -44,15 +47,17 @@ def rebuild_indexes(call: Call, progress: Progress | None = None) -> Flow[int]:
 
 def _list_again(call: Call, metas: Sequence[bytes]) -> Flow[int]:
     fields = (b"session_id", b"updated_at", b"user_id", b"workflow_id")
-    replies = yield from ask_all(call, [Request(meta, ((b"HMGET", meta, *fields),)) for meta in metas])
-    found = [reply for reply in replies if reply[0] is not None and reply[1] is not None]
-    yield from ask_all(call, [request for reply in found for request in _listing_requests(call, reply)])
+    reads = [((b"HMGET", meta, *fields), (b"PTTL", meta)) for meta in metas]
+    replies = yield from ask_all(call, [Request(meta, read) for meta, read in zip(metas, reads, strict=True)])
+    found = [reply for reply in replies if None not in reply[0][:2]]
+    yield from ask_all(call, [request for reply in found for request in _listing_requests(call, *reply)])
     return len(found)
 
 
-def _listing_requests(call: Call, fields: Sequence[Any]) -> list[Request]:
+def _listing_requests(call: Call, fields: Sequence[Any], left: int) -> list[Request]:
+    """Return what lists a session in its indexes, which then live at least as long as it has left."""
     session_id, updated_at, *owners = fields
     user_id, workflow_id = (None if owner is None else owner.decode() for owner in owners)
-    arguments = (session_id, updated_at, optional_number(call.settings.ttl))
+    arguments = (session_id, updated_at, optional_number(None if left == FOR_EVER else max(left, 1)))
     indexes = keys.indexes(call.settings.prefix, user_id, workflow_id)
     return [LIST_SESSION.call((index,), arguments) for index in indexes]

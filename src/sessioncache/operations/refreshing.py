@@ -49,7 +49,7 @@ def refresh(call: Call, session: Any) -> Flow[bool]:
     if rev is not None and born == origin.born and int(rev) == origin.rev:
         return False
     fields, members = yield from _read_changed(call, session.session_id, origin)
-    _merge(call, session, origin, fields, _stored_runs(origin, members))
+    _merge(call, session, origin, fields, _stored_runs(call, session.session_id, origin, members))
     return True
 
 
@@ -63,8 +63,10 @@ def _read_changed(call: Call, session_id: str, origin: Origin) -> Flow[tuple[Fie
     for _ in range(ATTEMPTS):
         fields, heads = yield from _read_heads(call, session_id, origin)
         changed = [order for order, head in heads.items() if head not in known]
-        rev, bodies = yield from _read_bodies(call, session_id, changed)
-        if rev in (fields[b"rev"], None):
+        rev, bodies = fields[b"rev"], {}
+        if changed:
+            rev, bodies = yield from _read_bodies(call, session_id, changed)
+        if rev == fields[b"rev"] and len(bodies) == len(changed):
             return fields, [(head, bodies.get(order)) for order, head in heads.items()]
     return (yield from _read_all(call, session_id, origin))
 
@@ -78,9 +80,7 @@ def _read_heads(call: Call, session_id: str, origin: Origin) -> Flow[tuple[Field
 
 
 def _read_bodies(call: Call, session_id: str, orders: list[bytes]) -> Flow[tuple[bytes | None, Heads]]:
-    """Return bodies by the orders of their runs, and the revision they are of; None where none is wanted."""
-    if not orders:
-        return None, {}
+    """Return the revision, and the bodies that are stored at these orders by them."""
     meta, runs = keys.session_keys(call.settings.prefix, session_id)
     slices = [(b"ZRANGE", runs, b"-" + order, b"-" + order, b"BYSCORE") for order in orders]
     rev, *found = yield from ask(call, Request(meta, ((b"HGET", meta, b"rev"), *slices)))
@@ -103,15 +103,17 @@ def _checked(fields: Fields, session_id: str, origin: Origin, *found: int) -> Fi
     return fields
 
 
-def _stored_runs(origin: Origin, members: Members) -> dict[str, StoredRun]:
+def _stored_runs(call: Call, session_id: str, origin: Origin, members: Members) -> dict[str, StoredRun]:
     """Return what is stored of each run, oldest first; a body that was not read is the one loaded before."""
+    model = call.settings.model
     loaded = {stored.head: (run_id, stored) for run_id, stored in origin.runs.items()}
     runs = {}
     for head, body in members:
         if body is None:
             run_id, stored = loaded[head]
         else:
-            run_id, stored = run_id_of_head(head) or "", StoredRun(head, body)
+            stored = StoredRun(head, body)
+            run_id = run_id_of_head(head) or model.run_id(read_run(model, session_id, stored))
         runs[run_id] = stored
     return runs
 
@@ -125,9 +127,30 @@ def _merge(call: Call, session: Any, origin: Origin, fields: Fields, stored: dic
         for run_id, now in stored.items()
     ]
     runs += [run for run_id, run in mine.items() if run_id not in stored and run_id not in origin.runs]
+    beyond = _changed_beyond(call, session, origin, stored)
     merged = _merged_fields(fields, origin.fields, to_fields(model.fields(session)))
-    model.refill(session, from_fields(merged, session.session_id), runs)
-    set_origin(session, origin_from(fields, stored, origin.limit))
+    model.refill(session, from_fields(merged, session.session_id), [*map(mine.get, beyond), *runs])
+    set_origin(session, origin_from(fields, beyond | stored, origin.limit))
+
+
+def _changed_beyond(
+    call: Call, session: Any, origin: Origin, stored: dict[str, StoredRun]
+) -> dict[str, StoredRun]:
+    """Return what runs were loaded as that are changed here and not among the newest any more.
+
+    Where only the newest runs are read, one that is missing may be older than they, and need not be deleted.
+    """
+    if origin.limit is None:
+        return {}
+    model = call.settings.model
+    mine = {model.run_id(run): run for run in model.runs(session)}
+    return {
+        run_id: was
+        for run_id, was in origin.runs.items()
+        if run_id in mine
+        and run_id not in stored
+        and not is_unchanged(model, session.session_id, mine[run_id], was)
+    }
 
 
 def _newer(call: Call, session_id: str, mine: Any, was: StoredRun | None, now: StoredRun) -> Any:

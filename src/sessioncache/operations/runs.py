@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sessioncache import keys
 from sessioncache.errors import SessionNotFoundError
@@ -39,34 +39,41 @@ def delete_run(call: Call, session_id: str, run_id: str) -> Flow[bool]:
     return written.rest == [b"1"]
 
 
-@dataclass(frozen=True, slots=True)
-class RunsAfter:
-    """Some runs of a session in order, and the order of the last one: where the next page begins."""
+class Position(NamedTuple):
+    """A place in the runs of a session: the order of a run, and the life of the session it was met in."""
 
-    runs: list[Any]
-    last: bytes
+    order: bytes
+    born: bytes | None = None
 
 
-START: Final = b"0.5"
+START: Final = Position(b"0.5")
 """Before the order of any run, and after the marks of ids."""
 
 
-def read_runs_after(call: Call, session_id: str, order: bytes, page_size: int) -> Flow[RunsAfter]:
-    """Read the runs that follow an order, oldest first: one round trip.
+@dataclass(frozen=True, slots=True)
+class RunsAfter:
+    """Some runs of a session in order, and where the last one is: there the next page begins."""
 
-    Raises SessionNotFoundError where there is no such session, or it is damaged.
+    runs: list[Any]
+    last: Position
+
+
+def read_runs_after(call: Call, session_id: str, position: Position, page_size: int) -> Flow[RunsAfter]:
+    """Read the runs that follow a position, oldest first: one round trip.
+
+    Raises SessionNotFoundError where there is no such session, or it is damaged, or made anew since.
     """
     size = b"%d" % at_least_one(page_size, "page_size")
+    order = position.order
     meta, runs = keys.session_keys(call.settings.prefix, session_id)
     heads_slice = (b"ZRANGE", runs, b"(" + order, b"+inf", b"BYSCORE", b"LIMIT", b"0", size, b"WITHSCORES")
     bodies_slice = (b"ZRANGE", runs, b"(-" + order, b"-inf", b"BYSCORE", b"REV", b"LIMIT", b"0", size)
-    identity = (b"HMGET", meta, b"session_id", b"count")
+    identity = (b"HMGET", meta, b"session_id", b"count", b"born")
     commands = (identity, (b"ZCARD", runs), heads_slice, bodies_slice)
-    (stored_id, count), members, scored, bodies = yield from ask(call, Request(meta, commands))
-    if not is_whole(session_id, stored_id, count, None, members / MEMBERS_PER_RUN):
-        raise SessionNotFoundError(f"there is no session {session_id!r}")
-    heads = scored[::2]
-    stored = [StoredRun(*run) for run in zip(heads, bodies, strict=True)]
-    return RunsAfter(
-        [read_run(call.settings.model, session_id, run) for run in stored], scored[-1] if scored else order
-    )
+    (stored_id, count, born), members, scored, bodies = yield from ask(call, Request(meta, commands))
+    whole = is_whole(session_id, stored_id, count, None, members / MEMBERS_PER_RUN)
+    if not whole or position.born not in (None, born):
+        raise SessionNotFoundError(f"there is no session {session_id!r}, or no longer")
+    stored = [StoredRun(*run) for run in zip(scored[::2], bodies, strict=True)]
+    found = [read_run(call.settings.model, session_id, run) for run in stored]
+    return RunsAfter(found, Position(scored[-1] if scored else order, born))

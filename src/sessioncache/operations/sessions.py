@@ -58,25 +58,28 @@ def _load(
     call: Call, session_ids: list[str], user_id: str | None, last_n_runs: int | None
 ) -> Flow[list[Any]]:
     limit = checked_count(last_n_runs, "last_n_runs")
-    requests = [_read_request(call, session_id, limit) for session_id in session_ids]
+    requests = [read_request(call, session_id, limit) for session_id in session_ids]
     if call.settings.touch_on_read:
         requests += [_touch_request(call, session_id, user_id) for session_id in session_ids]
     replies = yield from ask_all(call, requests)
-    return [_build(call, *found, user_id, limit) for found in zip(session_ids, replies, strict=False)]
+    return [build_session(call, *found, user_id, limit) for found in zip(session_ids, replies, strict=False)]
 
 
 def _touch_request(call: Call, session_id: str, user_id: str | None) -> Request:
     return script_request(call, TOUCH_SESSION, Target(session_id, user_id), ttl=call.settings.ttl)
 
 
-def _read_request(call: Call, session_id: str, limit: int | None) -> Request:
+def read_request(call: Call, session_id: str, limit: int | None) -> Request:
+    """Return the request that reads a session and its newest runs; no run where the limit is 0."""
     meta, runs = keys.session_keys(call.settings.prefix, session_id)
     if limit == 0:
         return Request(meta, ((b"HGETALL", meta), (b"ZCARD", runs)))
     return Request(meta, ((b"HGETALL", meta), newest_heads(runs, limit), newest_bodies(runs, limit)))
 
 
-def _build(call: Call, session_id: str, reply: list[Any], user_id: str | None, limit: int | None) -> Any:
+def build_session(
+    call: Call, session_id: str, reply: list[Any], user_id: str | None, limit: int | None
+) -> Any:
     """Return the session object of a reply, or None where there is none for this user."""
     fields = pairs(reply[0])
     heads, bodies = reply[1:] if limit != 0 else ((), ())
