@@ -14,7 +14,8 @@
      +-- UnavailableError                     Redis cannot be reached, or refuses
           +-- OutcomeUnknownError             a write was sent, its outcome is unknown
 
-A call that raises anything but `OutcomeUnknownError` has stored nothing.
+A call that raises anything but `OutcomeUnknownError` has stored nothing; of runs that are too many for one
+script, the scripts before it.
 """
 
 from __future__ import annotations

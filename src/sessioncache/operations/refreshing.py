@@ -63,10 +63,8 @@ def _read_changed(call: Call, session_id: str, origin: Origin) -> Flow[tuple[Fie
     for _ in range(ATTEMPTS):
         fields, heads = yield from _read_heads(call, session_id, origin)
         changed = [order for order, head in heads.items() if head not in known]
-        rev, bodies = fields[b"rev"], {}
-        if changed:
-            rev, bodies = yield from _read_bodies(call, session_id, changed)
-        if rev == fields[b"rev"] and len(bodies) == len(changed):
+        bodies = yield from _read_bodies(call, session_id, fields[b"rev"], changed)
+        if bodies is not None:
             return fields, [(head, bodies.get(order)) for order, head in heads.items()]
     return (yield from _read_all(call, session_id, origin))
 
@@ -79,12 +77,16 @@ def _read_heads(call: Call, session_id: str, origin: Origin) -> Flow[tuple[Field
     return _checked(pairs(flat), session_id, origin, len(heads)), heads
 
 
-def _read_bodies(call: Call, session_id: str, orders: list[bytes]) -> Flow[tuple[bytes | None, Heads]]:
-    """Return the revision, and the bodies that are stored at these orders by them."""
+def _read_bodies(call: Call, session_id: str, rev: bytes, orders: list[bytes]) -> Flow[Heads | None]:
+    """Return bodies by the orders of their runs; None where they are not those of this revision any more."""
+    if not orders:
+        return {}
     meta, runs = keys.session_keys(call.settings.prefix, session_id)
     slices = [(b"ZRANGE", runs, b"-" + order, b"-" + order, b"BYSCORE") for order in orders]
-    rev, *found = yield from ask(call, Request(meta, ((b"HGET", meta, b"rev"), *slices)))
-    return rev, {order: body[0] for order, body in zip(orders, found, strict=True) if body}
+    rev_now, *found = yield from ask(call, Request(meta, ((b"HGET", meta, b"rev"), *slices)))
+    if rev_now != rev or not all(found):
+        return None
+    return {order: body for order, (body, *_) in zip(orders, found, strict=True)}
 
 
 def _read_all(call: Call, session_id: str, origin: Origin) -> Flow[tuple[Fields, Members]]:
@@ -127,14 +129,14 @@ def _merge(call: Call, session: Any, origin: Origin, fields: Fields, stored: dic
         for run_id, now in stored.items()
     ]
     runs += [run for run_id, run in mine.items() if run_id not in stored and run_id not in origin.runs]
-    beyond = _changed_beyond(call, session, origin, stored)
+    beyond = _changed_beyond(call, session.session_id, origin, mine, stored)
     merged = _merged_fields(fields, origin.fields, to_fields(model.fields(session)))
     model.refill(session, from_fields(merged, session.session_id), [*map(mine.get, beyond), *runs])
     set_origin(session, origin_from(fields, beyond | stored, origin.limit))
 
 
 def _changed_beyond(
-    call: Call, session: Any, origin: Origin, stored: dict[str, StoredRun]
+    call: Call, session_id: str, origin: Origin, mine: dict[str, Any], stored: dict[str, StoredRun]
 ) -> dict[str, StoredRun]:
     """Return what runs were loaded as that are changed here and not among the newest any more.
 
@@ -142,14 +144,12 @@ def _changed_beyond(
     """
     if origin.limit is None:
         return {}
-    model = call.settings.model
-    mine = {model.run_id(run): run for run in model.runs(session)}
     return {
         run_id: was
         for run_id, was in origin.runs.items()
         if run_id in mine
         and run_id not in stored
-        and not is_unchanged(model, session.session_id, mine[run_id], was)
+        and not is_unchanged(call.settings.model, session_id, mine[run_id], was)
     }
 
 

@@ -1,0 +1,127 @@
+"""Copying the sessions of any of agno's databases into a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agno.db.base import BaseDb
+
+from sessioncache import keys
+from sessioncache.carrier import BlockingCarrier
+from sessioncache.errors import InvalidArgumentError, SessionCacheError, UnavailableError
+from sessioncache.flow import Flow, Request
+from sessioncache.operations import saving
+from sessioncache.operations import sessions as stored_sessions
+from sessioncache.resilience import Call, ask_all
+
+from .connecting import BlockingRecords
+from .db import SessionCacheDb
+from .model import SessionRecord
+from .run_record import RunRecord
+from .sessions import set_updated_at
+from .sources import BATCH_SIZE, Row, Unreadable, batches
+
+Progress = Callable[[int], object]
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What became of the sessions of a database."""
+
+    imported: int = 0
+    """Sessions that were copied, or completed."""
+    runs: int = 0
+    """Runs that were copied."""
+    already_there: int = 0
+    """Sessions that were in the cache, with as many runs."""
+    failed: list[Unreadable] = field(default_factory=list)
+    """What could not be read, or not be stored, and why."""
+
+
+def import_sessions(
+    source_db: BaseDb,
+    cache: SessionCacheDb | BlockingCarrier,
+    *,
+    progress: Progress | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> ImportReport:
+    """Copy every session of one of agno's databases, its runs and times included, into a cache.
+
+    `source_db` is any of agno's blocking Dbs; a RedisDb may hold blobs of agno 2, keys of agno 3, or both.
+    `cache` is a SessionCacheDb, or a SessionCache with the Db's prefix. `progress` is called after each batch
+    with the number of sessions so far.
+
+    Sessions that are in the cache already are not touched, but for runs that are missing: an import that was
+    interrupted is resumed by calling again. What cannot be read, or not be stored, is reported and passed
+    over; where a database cannot be reached its error is raised.
+    """
+    if not isinstance(source_db, BaseDb):
+        raise InvalidArgumentError(f"source_db must be a blocking Db of agno, not {type(source_db).__name__}")
+    records = cache.records if isinstance(cache, SessionCacheDb) else BlockingRecords.sharing(cache)
+    report, done = ImportReport(), 0
+    for rows, unreadable in batches(source_db, batch_size):
+        report.failed += unreadable
+        session_ids = [row["session_id"] for row in rows]
+        stored = records.perform(_stored_counts, session_ids)
+        for row, count in zip(rows, stored, strict=True):
+            _import_one(records, row, count, report)
+        done += len({*session_ids, *(each.session_id for each in unreadable)})
+        if progress is not None:
+            progress(done)
+    return report
+
+
+def _import_one(records: BlockingRecords, row: Row, count: int | None, report: ImportReport) -> None:
+    try:
+        record = SessionRecord.of_row(row)
+        report.failed += _left_out(row)
+        copied = records.perform(_copy, record, row.get("updated_at"), count)
+    except UnavailableError:
+        raise
+    except (SessionCacheError, ValueError, TypeError, KeyError, AttributeError) as exc:
+        report.failed.append(Unreadable(str(row.get("session_id")), f"{type(exc).__name__}: {exc}"))
+    else:
+        report.runs += copied or 0
+        report.imported += copied is not None
+        report.already_there += copied is None
+
+
+def _left_out(row: Mapping[str, Any]) -> list[Unreadable]:
+    return [
+        Unreadable(row["session_id"], f"run {number} has no run_id")
+        for number, run in enumerate(row.get("runs") or ())
+        if not isinstance(run, dict) or not run.get("run_id")
+    ]
+
+
+def _stored_counts(call: Call, session_ids: list[str]) -> Flow[list[int | None]]:
+    """Return how many runs each session has, None where it is not stored: one round trip a server."""
+    replies = yield from ask_all(call, [_count_request(call, session_id) for session_id in session_ids])
+    return [None if count is None else int(count) for (count,) in replies]
+
+
+def _count_request(call: Call, session_id: str) -> Request:
+    meta, _ = keys.session_keys(call.settings.prefix, session_id)
+    return Request(meta, ((b"HMGET", meta, b"count"),))
+
+
+def _copy(call: Call, record: SessionRecord, updated_at: int | None, count: int | None) -> Flow[int | None]:
+    """Store a session, or the runs it lacks; return how many runs, None where there was nothing to do."""
+    if count is not None and count >= min(len(record.runs), call.settings.max_runs or len(record.runs)):
+        return None
+    missing = record.runs if count is None else (yield from _missing(call, record))
+    if count is None:
+        yield from saving.upsert_session(call, record)
+    else:
+        yield from saving.upsert_runs(call, record.session_id, missing)
+    if updated_at is not None:
+        yield from set_updated_at(call, record.session_id, updated_at)
+    return len(missing)
+
+
+def _missing(call: Call, record: SessionRecord) -> Flow[list[RunRecord]]:
+    stored: SessionRecord | None = yield from stored_sessions.get_session(call, record.session_id)
+    known = {run.run_id for run in stored.runs} if stored is not None else set()
+    return [run for run in record.runs if run.run_id not in known]

@@ -1,0 +1,209 @@
+"""Runs, as agno's Db declares the calls: written once for both Dbs.
+
+agno finds a run by its id alone. Here a run belongs to a session, so the sessions are asked for it, those
+written last first: a run that is asked for is nearly always one of the latest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agno.db.utils import deserialize_run, validate_pagination
+from agno.run.base import RunStatus
+
+from sessioncache import keys
+from sessioncache.errors import InvalidArgumentError, SessionConflictError, SessionNotFoundError
+from sessioncache.flow import Flow, Request
+from sessioncache.operations import runs as stored_runs
+from sessioncache.operations import saving
+from sessioncache.operations import sessions as stored_sessions
+from sessioncache.operations.paging import WHOLE, read_newest
+from sessioncache.operations.writing import Target, optional_number, write
+from sessioncache.records import origin_of, pack_run
+from sessioncache.resilience import Call, ask_all
+
+from .listing import listed_sessions, paged, sorted_rows
+from .model import SessionRecord
+from .run_record import RunRecord
+
+FIRST_SESSIONS: Final = 128
+"""Sessions asked for a run in the first round trip; then many more, for they are asked in one go."""
+
+MORE_SESSIONS: Final = 4096
+
+SESSIONS_AT_ONCE: Final = 64
+"""Sessions read whole in one round trip, where runs of many are wanted."""
+
+
+def upsert_run(
+    call: Call, run: Any, session_id: str, user_id: str | None = None, run_index: int | None = None
+) -> Flow[None]:
+    """Store a run of a session that exists, or replace it in its place: one round trip.
+
+    Raises InvalidArgumentError, a ValueError, for a run without run_id; SessionNotFoundError where there is
+    no session, SessionOwnershipError where it belongs to another user.
+    """
+    record = RunRecord.of(run, session_id, user_id=user_id, run_index=run_index)
+    yield from saving.upsert_runs(call, session_id, [record])
+
+
+def get_run(call: Call, run_id: str, deserialize: bool | None = True) -> Flow[Any]:
+    """Load a run, of the session written last where several have one of this id; None where none has."""
+    for session_id in (yield from _sessions_with(call, run_id, first_only=True)):
+        run = yield from stored_runs.get_run(call, session_id, run_id)
+        if run is not None:
+            return run.deserialized() if deserialize else run.row()
+    return None
+
+
+def delete_run(call: Call, run_id: str) -> Flow[bool]:
+    """Remove a run from every session that has one of this id; False where none has."""
+    deleted = False
+    for session_id in (yield from _sessions_with(call, run_id)):
+        deleted |= yield from stored_runs.delete_run(call, session_id, run_id)
+    return deleted
+
+
+def delete_runs(call: Call, run_ids: Iterable[str]) -> Flow[None]:
+    """Remove runs, as far as they exist."""
+    for run_id in run_ids:
+        yield from delete_run(call, run_id)
+
+
+def _sessions_with(call: Call, run_id: str, *, first_only: bool = False) -> Flow[list[str]]:
+    """Return the ids of the sessions that have a run of this id, that written last first."""
+    member = b"i" + keys.encoded_id(run_id, "run_id")
+    if first_only:
+        newest = yield from listed_sessions(call, FIRST_SESSIONS)
+        found = yield from _having(call, newest, member)
+        if found or len(newest) < FIRST_SESSIONS:
+            return found
+    found = []
+    everything = yield from listed_sessions(call)  # at once: by pages, one written meanwhile would slip by
+    for start in range(0, len(everything), MORE_SESSIONS):
+        found += yield from _having(call, everything[start : start + MORE_SESSIONS], member)
+        if found and first_only:
+            break
+    return found
+
+
+def _having(call: Call, session_ids: list[str], member: bytes) -> Flow[list[str]]:
+    marks = yield from ask_all(call, [_mark_request(call, session_id, member) for session_id in session_ids])
+    return [session_id for session_id, mark in zip(session_ids, marks, strict=True) if mark is not None]
+
+
+def _mark_request(call: Call, session_id: str, member: bytes) -> Request:
+    _, runs = keys.session_keys(call.settings.prefix, session_id)
+    return Request(runs, ((b"ZSCORE", runs, member),))
+
+
+@dataclass(frozen=True, slots=True)
+class WantedRuns:
+    """Which runs are listed; None stands for any."""
+
+    session_id: str | None = None
+    user_id: str | None = None
+    agent_id: str | None = None
+    team_id: str | None = None
+    workflow_id: str | None = None
+    status: RunStatus | str | None = None
+
+    def admits(self, run: RunRecord) -> bool:
+        """Tell whether a run is one of those wanted."""
+        return all(
+            value is None or run.head.get(name) == value
+            for name, value in (
+                ("user_id", self.user_id),
+                ("agent_id", self.agent_id),
+                ("team_id", self.team_id),
+                ("workflow_id", self.workflow_id),
+                ("status", self.status.value if isinstance(self.status, RunStatus) else self.status),
+            )
+        )
+
+
+def get_runs(
+    call: Call,
+    wanted: WantedRuns,
+    *,
+    limit: int | None = None,
+    page: int | None = None,
+    sort_by: str | None = None,
+    sort_order: str | None = None,
+    deserialize: bool | None = True,
+) -> Flow[Any]:
+    """Load a page of runs: of one session in one round trip, else of all sessions, which are all read.
+
+    A list of runs, or without `deserialize` a list of rows and how many there are on all pages.
+    """
+    validate_pagination(limit, page)
+    runs = yield from _runs_of(call, wanted.session_id)
+    rows = [run.row(position) for position, run in runs if wanted.admits(run)]
+    if sort_by is None and wanted.session_id is None:
+        rows.sort(key=lambda row: (row["run_index"], row["created_at"]))
+    chosen = paged(sorted_rows(rows, sort_by, sort_order), limit, page)
+    if not deserialize:
+        return chosen, len(rows)
+    return [deserialize_run(row["run_type"], row["run_data"]) for row in chosen]
+
+
+def _runs_of(call: Call, session_id: str | None) -> Flow[list[tuple[int, RunRecord]]]:
+    """Return the runs of a session, or of all, each with its place in its session."""
+    if session_id is not None:
+        try:
+            return list(enumerate((yield from read_newest(call, session_id, WHOLE, None))))
+        except SessionNotFoundError:
+            return []
+    session_ids = yield from listed_sessions(call)
+    found: list[tuple[int, RunRecord]] = []
+    for start in range(0, len(session_ids), SESSIONS_AT_ONCE):
+        batch = session_ids[start : start + SESSIONS_AT_ONCE]
+        sessions: list[SessionRecord | None] = yield from stored_sessions.get_sessions(call, batch)
+        found += [run for session in sessions if session is not None for run in enumerate(session.runs)]
+    return found
+
+
+def cancel_pending_run(
+    call: Call,
+    run_id: str,
+    *,
+    session_id: str,
+    reason: str,
+    user_id: str | None = None,
+    expected_status: str = "PENDING",
+) -> Flow[bool]:
+    """Cancel a run if its status is the one expected; its other data stays.
+
+    Checked and written as one: where the session changes between, it is checked again.
+    """
+    if expected_status not in _CANCELLABLE:
+        raise InvalidArgumentError("only PENDING or RUNNING runs can be cancelled by recovery")
+    while True:
+        session: SessionRecord | None = yield from stored_sessions.get_session(
+            call, session_id, last_n_runs=0
+        )
+        run: RunRecord | None = yield from stored_runs.get_run(call, session_id, run_id)
+        if session is None or run is None or run.head.get("status") != expected_status:
+            return False
+        if run.head.get("user_id") not in (None, user_id):
+            return False
+        try:
+            yield from _write_if_unchanged(call, session, run.cancelled(reason))
+        except SessionConflictError:
+            continue
+        except SessionNotFoundError:
+            return False
+        return True
+
+
+_CANCELLABLE: Final = frozenset({"PENDING", "RUNNING"})
+
+
+def _write_if_unchanged(call: Call, session: SessionRecord, run: RunRecord) -> Flow[None]:
+    origin = origin_of(session)
+    packed = pack_run(call.settings.model, run, call.settings.max_run_bytes)
+    target = Target(session.session_id, None, session.workflow_id, origin.rev if origin else None)
+    arguments = (optional_number(call.settings.max_runs), *packed.arguments(only_if_stored=True))
+    yield from write(call, saving.UPSERT_RUNS, target, arguments, ttl=call.settings.ttl)
