@@ -442,7 +442,6 @@ def test_reading_starts_the_lifetime_anew_where_that_is_wanted(
 
 
 @pytest.mark.parametrize("read", OTHER_READS.values(), ids=OTHER_READS)
-@pytest.mark.xfail(strict=True, reason="only get_session and get_sessions touch; section 2: 'on reads'")
 def test_reading_runs_starts_the_lifetime_anew_where_that_is_wanted(
     make_cache: Any, caches: Caches, admin: redis.Redis, read: Callable[[Any], object]
 ) -> None:
@@ -471,9 +470,6 @@ def test_reading_what_does_not_exist_stores_nothing_where_reads_touch(
     assert admin.keys(f"{caches.prefix}*") == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="touch_session.lua takes no ttl for PERSIST: a read makes it live for ever"
-)
 def test_reading_with_a_cache_without_a_ttl_leaves_the_lifetime_as_it_is(
     make_cache: Any, caches: Caches, admin: redis.Redis
 ) -> None:
@@ -551,13 +547,7 @@ def test_a_session_with_damaged_ids_is_whole_or_absent(spoilt: Any) -> None:
 
 
 def _slices() -> list[Any]:
-    wrong = pytest.mark.xfail(strict=True, reason="slices as long as they have to be, with a gap inside")
-    gaps = [(name, last_n) for name in ("a head removed", "a run removed") for last_n in (3, 4)]
-    return [
-        pytest.param(name, last_n, marks=wrong if (name, last_n) in gaps else ())
-        for name in DAMAGES
-        for last_n in range(7)
-    ]
+    return [pytest.param(name, last_n) for name in DAMAGES for last_n in range(7)]
 
 
 @pytest.mark.parametrize(("spoilt", "last_n"), _slices(), indirect=["spoilt"])
@@ -646,23 +636,7 @@ def spoilt_field(request: pytest.FixtureRequest, cache: Any, caches: Caches, adm
     return cache
 
 
-NO_ERROR_OF_OURS = {
-    "rev gone": "KeyError: int(fields[b'rev'])",
-    "rev no number": "ValueError: int(fields[b'rev'])",
-    "born gone": "KeyError: fields[b'born']",
-    "count no number": "ValueError: int(count)",
-    "count a fraction": "ValueError: int(count)",
-}
-
-
-def _known_bad(names: dict[str, Any], bad: dict[str, str]) -> list[Any]:
-    return [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=bad[name]) if name in bad else ())
-        for name in names
-    ]
-
-
-@pytest.mark.parametrize("spoilt_field", _known_bad(SPOILT_FIELDS, NO_ERROR_OF_OURS), indirect=True)
+@pytest.mark.parametrize("spoilt_field", list(SPOILT_FIELDS), indirect=True)
 def test_a_session_with_a_damaged_field_is_whole_absent_or_an_error_of_ours(spoilt_field: Any) -> None:
     for last_n in (0, 2, None):
         session = answered(lambda last_n=last_n: spoilt_field.get_session("s", last_n_runs=last_n))
@@ -675,13 +649,6 @@ def test_a_session_with_a_damaged_field_is_whole_absent_or_an_error_of_ours(spoi
             )
 
 
-WRITTEN_ANYWAY = {
-    "rev no number": "the script fails, nothing written, as UnavailableError",
-    "born gone": "the script fails in the middle: the counters are written, the run is not",
-    "seq gone": "the script fails, nothing written, as UnavailableError",
-    "schema gone": "scripts do not look at the schema",
-    "a later schema": "scripts do not look at the schema",
-}
 FIELDS_THAT_SCRIPTS_NEED = {
     name: spoil
     for name, spoil in SPOILT_FIELDS.items()
@@ -689,7 +656,7 @@ FIELDS_THAT_SCRIPTS_NEED = {
 }
 
 
-@pytest.mark.parametrize("spoilt_field", _known_bad(FIELDS_THAT_SCRIPTS_NEED, WRITTEN_ANYWAY), indirect=True)
+@pytest.mark.parametrize("spoilt_field", list(FIELDS_THAT_SCRIPTS_NEED), indirect=True)
 def test_a_run_is_not_stored_where_a_field_is_damaged_that_the_scripts_keep(
     spoilt_field: Any, caches: Caches, admin: redis.Redis
 ) -> None:
@@ -701,18 +668,7 @@ def test_a_run_is_not_stored_where_a_field_is_damaged_that_the_scripts_keep(
 
 
 @pytest.mark.parametrize(
-    "spoilt_field",
-    _known_bad(
-        FIELDS_THAT_SCRIPTS_NEED,
-        {
-            "rev no number": "UnavailableError until the session is deleted",
-            "seq gone": "UnavailableError until the session is deleted",
-            "born gone": "UnavailableError, and the session is damaged further",
-            "schema gone": "merged into what cannot be read",
-            "a later schema": "merged into what cannot be read",
-        },
-    ),
-    indirect=True,
+    "spoilt_field", [name for name in FIELDS_THAT_SCRIPTS_NEED if name != "a later schema"], indirect=True
 )
 def test_a_session_made_new_takes_the_place_of_one_whose_fields_are_damaged(spoilt_field: Any) -> None:
     fresh = session_of(8, 9, metadata={"fresh": True})
@@ -734,7 +690,6 @@ def test_a_session_in_a_later_layout_is_not_read(spoilt_field: Any) -> None:
 
 @pytest.mark.parametrize("spoilt_field", ["a later schema"], indirect=True)
 @pytest.mark.parametrize("read", OTHER_READS.values(), ids=OTHER_READS)
-@pytest.mark.xfail(strict=True, reason="reads of runs do not look at the schema")
 def test_runs_in_a_later_layout_are_not_read(spoilt_field: Any, read: Callable[[Any], object]) -> None:
     with pytest.raises(DamagedSessionError):
         read(spoilt_field)
@@ -874,7 +829,6 @@ def test_fields_of_a_later_version_survive_a_read_and_a_write(
     assert loaded.metadata == {"changed": True}
 
 
-@pytest.mark.xfail(strict=True, reason="a head with a field that is unknown here counts as changed")
 def test_a_run_of_a_later_version_is_not_written_by_one_who_did_not_change_it(
     cache: Any, caches: Caches, admin: redis.Redis
 ) -> None:

@@ -19,6 +19,7 @@ from .operations import (
     saving,
     sessions,
     state,
+    touching,
 )
 from .operations.listing import SessionPage
 from .operations.messages import MessageArguments
@@ -58,7 +59,7 @@ class AsyncSessionCache(AsyncCarrier):
 
     async def touch_session(self, session_id: str, ttl: int | timedelta | EllipsisType | None = ...) -> bool:
         """Same as `SessionCache.touch_session`, awaited."""
-        return await self._run(sessions.touch_session(self._call(), session_id, ttl))
+        return await self._run(touching.touch_session(self._call(), session_id, ttl))
 
     async def delete_session(self, session_id: str, *, user_id: str | None = None) -> bool:
         """Same as `SessionCache.delete_session`, awaited."""

@@ -23,6 +23,9 @@ from .settings import Settings
 T = TypeVar("T")
 Pools = dict[Address, AsyncPool]
 
+_inherited: list[object] = []
+"""Pools of parent processes: redis-py closes a connection that is garbage, so these never become it."""
+
 
 class AsyncCarrier(CacheBase):
     """Connections of each event loop, kept by server, and the loop that runs flows over them."""
@@ -39,7 +42,6 @@ class AsyncCarrier(CacheBase):
         super()._set_up(endpoint, settings)
         self._pid = os.getpid()
         self._by_loop: dict[asyncio.AbstractEventLoop, Pools] = {}
-        self._inherited: list[object] = []
 
     async def _run(self, flow: Flow[T]) -> T:
         step: Any = flow.send
@@ -60,7 +62,8 @@ class AsyncCarrier(CacheBase):
 
     async def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Send):
-            return await self._pool(effect.address).exchange(effect.commands, effect.seconds)
+            seconds = min(effect.seconds, self._endpoint.socket_timeout)
+            return await self._pool(effect.address).exchange(effect.commands, seconds)
         return await asyncio.sleep(effect.seconds)
 
     def _pool(self, address: Address) -> AsyncPool:
@@ -76,7 +79,7 @@ class AsyncCarrier(CacheBase):
         To close them here would take their sockets out of the parent's event loop as well.
         """
         if self._pid != os.getpid():
-            self._inherited.append(self._by_loop)
+            _inherited.append(self._by_loop)
             self._pid, self._by_loop = os.getpid(), {}
         loop = asyncio.get_running_loop()
         pools = self._by_loop.get(loop)

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.asyncio import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from .faults import REDIS_ERRORS, NotSentError
 from .flow import Command
@@ -54,7 +54,9 @@ class AsyncPool:
         try:
             await connection.connect()
         except REDIS_ERRORS as exc:
-            raise NotSentError from exc
+            # redis-py wraps in a ConnectionError what a server on a unix socket says to a login.
+            said = exc.__cause__ if isinstance(exc.__cause__, RedisError) else exc
+            raise NotSentError from said
         except BaseException:
             await connection.disconnect(nowait=True)
             raise

@@ -59,7 +59,8 @@ class BlockingCarrier(CacheBase):
         if not isinstance(effect, Send):
             return time.sleep(effect.seconds)
         try:
-            return self._pool(effect.address).exchange(effect.commands, effect.seconds)
+            seconds = min(effect.seconds, self._endpoint.socket_timeout)
+            return self._pool(effect.address).exchange(effect.commands, seconds)
         except REDIS_ERRORS:
             raise
         except BaseException:

@@ -19,6 +19,7 @@ from .operations import (
     saving,
     sessions,
     state,
+    touching,
 )
 from .operations.listing import SessionPage
 from .operations.messages import MessageArguments
@@ -76,7 +77,7 @@ class SessionCache(BlockingCarrier):
 
         Left out, it is the cache's own. False where the session does not exist.
         """
-        return self._run(sessions.touch_session(self._call(), session_id, ttl))
+        return self._run(touching.touch_session(self._call(), session_id, ttl))
 
     def delete_session(self, session_id: str, *, user_id: str | None = None) -> bool:
         """Remove a session with all of its runs; False where it does not exist for this user."""

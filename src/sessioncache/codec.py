@@ -7,11 +7,13 @@ has `to_dict()` or `model_dump()` (come back dicts). No pickle, and no class is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, is_dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,6 +29,9 @@ MAX_PACKED_BYTES: Final = 64 * 2**20
 
 MAX_ITEMS: Final = 2**20
 """Most items of one list or dict that are decoded."""
+
+MAX_SET_DEPTH: Final = 4
+"""Most sets within sets: each level takes 50 KB of the C stack, and a thread may have half a MB of it."""
 
 _PACKING_ERRORS: Final = (TypeError, ValueError, OverflowError, RecursionError, ArithmeticError)
 
@@ -52,7 +57,7 @@ def pack(value: object, path: str) -> bytes:
 def _pack_checked(value: object) -> bytes:
     """Pack, and read back once: nothing is ever stored that cannot be loaded."""
     packed: bytes = msgpack.packb(value, default=_extend)
-    msgpack.unpackb(packed, raw=True, ext_hook=_restore)
+    _decode(packed, _restore, raw=True)
     return packed
 
 
@@ -60,8 +65,6 @@ def unpack(packed: bytes) -> Any:
     """Return the value of packed bytes; raise CodecError for whatever is none."""
     if packed[:1] != FORMAT:
         raise CodecError(f"format {packed[:1].hex() or 'missing'} is unknown to this version")
-    if len(packed) > MAX_PACKED_BYTES:
-        raise CodecError(f"{len(packed)} bytes are over the limit of {MAX_PACKED_BYTES}")
     return _decode(memoryview(packed)[1:], _restore)
 
 
@@ -89,19 +92,22 @@ def unpack_pair(packed: bytes) -> tuple[str, dict[str, Any]]:
     raise CodecError("no pair of a name and a dict")
 
 
-def _decode(data: memoryview | bytes, ext_hook: Callable[[int, bytes], Any], use_list: bool = True) -> Any:
+def _decode(data: memoryview | bytes, ext_hook: ExtHook, *, use_list: bool = True, raw: bool = False) -> Any:
+    if len(data) > MAX_PACKED_BYTES:
+        raise CodecError(f"{len(data)} bytes are over the limit of {MAX_PACKED_BYTES}")
+    limits = {"max_array_len": MAX_ITEMS, "max_map_len": MAX_ITEMS} if len(data) > MAX_ITEMS else _NO_LIMITS
     try:
-        return msgpack.unpackb(
-            data,
-            ext_hook=ext_hook,
-            use_list=use_list,
-            max_array_len=MAX_ITEMS,
-            max_map_len=MAX_ITEMS,
-        )
+        return msgpack.unpackb(data, ext_hook=ext_hook, use_list=use_list, raw=raw, **limits)
     except CodecError:
         raise
     except (ValueError, TypeError, OverflowError, ArithmeticError, msgpack.UnpackException) as exc:
         raise CodecError(f"not msgpack: {type(exc).__name__}") from exc
+
+
+ExtHook = Callable[[int, bytes], Any]
+
+_NO_LIMITS: Final[dict[str, int]] = {}
+"""Not passed where a value is too small to have so many items: msgpack takes half as long then."""
 
 
 def _extend(value: Any) -> Any:
@@ -112,10 +118,11 @@ def _extend(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else _as_mapping(value)
 
 
-def _pack_set(items: Iterable[Any]) -> bytes:
+def _pack_set(items: Collection[Any]) -> bytes:
     """Pack a set in one order, whatever its own: equal sets are equal bytes."""
-    packed: bytes = msgpack.packb(sorted(items, key=_sort_key), default=_extend)
-    return packed
+    packed = sorted(msgpack.packb(item, default=_extend) for item in items)
+    header: bytes = msgpack.Packer().pack_array_header(len(packed))
+    return header + b"".join(packed)
 
 
 _EXTENSIONS: Final[tuple[tuple[type[Any], int, Callable[[Any], bytes]], ...]] = (
@@ -126,11 +133,6 @@ _EXTENSIONS: Final[tuple[tuple[type[Any], int, Callable[[Any], bytes]], ...]] = 
     (set, _SET, _pack_set),
     (frozenset, _SET, _pack_set),
 )
-
-
-def _sort_key(item: Any) -> bytes:
-    packed: bytes = msgpack.packb(item, default=_extend)
-    return packed
 
 
 def _as_mapping(value: Any) -> Any:
@@ -145,17 +147,22 @@ def _as_mapping(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no packed form")
 
 
-def _restore(code: int, data: bytes) -> Any:
+def _restore(code: int, data: bytes, depth: int = 0) -> Any:
+    """Restore a value of a type that msgpack lacks, within so many sets."""
+    if code == _SET:
+        return _restore_set(data, depth + 1)
     try:
         return _RESTORERS[code](data)
     except KeyError:
         raise CodecError(f"extension type {code} is unknown to this version") from None
 
 
-def _restore_in_set(code: int, data: bytes) -> Any:
-    """Restore an item of a set: what must be hashed is a tuple or a frozenset."""
-    value = _restore(code, data)
-    return frozenset(value) if isinstance(value, set) else value
+def _restore_set(data: bytes, depth: int) -> AbstractSet[Any]:
+    """Restore a set; within another one it is a frozenset, and lists are tuples, for they are hashed."""
+    if depth > MAX_SET_DEPTH:
+        raise CodecError(f"sets are nested more than {MAX_SET_DEPTH} deep")
+    items = _decode(data, partial(_restore, depth=depth), use_list=False)
+    return set(items) if depth == 1 else frozenset(items)
 
 
 _RESTORERS: Final[Mapping[int, Callable[[bytes], Any]]] = {
@@ -163,7 +170,6 @@ _RESTORERS: Final[Mapping[int, Callable[[bytes], Any]]] = {
     _DATE: lambda data: date.fromisoformat(data.decode()),
     _UUID: lambda data: UUID(bytes=data),
     _DECIMAL: lambda data: Decimal(data.decode()),
-    _SET: lambda data: set(_decode(data, _restore_in_set, use_list=False)),
 }
 
 
@@ -189,7 +195,13 @@ def _parts(value: object, path: str) -> Iterable[tuple[object, str]]:
         return [(item, f"{path}.{key}" if a_record else f"{path}[{key!r}]") for key, item in value.items()]
     if isinstance(value, list | tuple):
         return [(item, f"{path}[{index}]") for index, item in enumerate(value)]
-    return []
+    if isinstance(value, set | frozenset):
+        return [(item, f"{path}[...]") for item in value]
+    try:
+        converted = _as_mapping(value)
+    except TypeError:
+        return []
+    return _parts(converted, path) if isinstance(converted, dict) else []
 
 
 def _reason(value: object) -> str:
@@ -200,4 +212,6 @@ def _reason(value: object) -> str:
         return "an int of more than 64 bits"
     if isinstance(value, str):
         return "a str with a lone surrogate, or too long"
+    if isinstance(value, list | tuple | set | frozenset):
+        return f"more than {MAX_ITEMS} items, or sets nested more than {MAX_SET_DEPTH} deep"
     return f"no packed form for {type(value).__module__}.{type(value).__qualname__}"

@@ -49,7 +49,12 @@ def to_fields(record: Mapping[str, Any]) -> Fields:
 def _text(value: Any, name: str) -> bytes:
     if not isinstance(value, str):
         raise InvalidArgumentError(f"session.{name} must be a str or None, not {type(value).__name__}")
-    return encoded_id(value, f"session.{name}")
+    if name != "workflow_name":
+        return encoded_id(value, f"session.{name}")
+    try:
+        return value.encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidArgumentError(f"session.{name} is not valid Unicode (a lone surrogate)") from exc
 
 
 def _add_section(fields: Fields, name: str, value: Any) -> None:
@@ -91,7 +96,8 @@ def from_fields(fields: Mapping[bytes, bytes], session_id: str) -> dict[str, Any
     for name, section in sections.items():
         record[name] = dict(sorted(section.items()))
     if STATE in record:
-        record.setdefault("session_data", {})[STATE] = record.pop(STATE)
+        data = record.get("session_data")
+        record["session_data"] = {**(data if isinstance(data, dict) else {}), STATE: record.pop(STATE)}
     return record
 
 

@@ -63,10 +63,15 @@ class WorkflowModel:
             raise InvalidArgumentError(f"session must be a WorkflowSession, not {type(session).__name__}")
         record = session.to_dict(include_runs=False)
         del record["runs"]
+        for name in ("session_data", "workflow_data", "metadata"):
+            if not isinstance(record[name], dict | None):
+                raise InvalidArgumentError(f"session.{name} must be a dict or None")
         return record
 
     def runs(self, session: Any) -> Sequence[Any]:
         """Return the runs of a session, oldest first."""
+        if not isinstance(session.runs, list | tuple | None):
+            raise InvalidArgumentError(f"session.runs must be a list, not {type(session.runs).__name__}")
         return session.runs or ()
 
     def session(self, fields: dict[str, Any], runs: list[Any]) -> WorkflowSession:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Final
 
@@ -72,28 +72,49 @@ class Pool:
     """A limited number of connections; who finds all of them busy waits in line.
 
     An exception that is none of redis-py's (Ctrl-C, a worker's time limit) can strike at any instruction:
-    its connection is closed, and the owner of the pool has to let go of it, for a slot may be lost.
+    its connection is closed, and its slot goes back. A `threading.Semaphore` would not do: its lock, left
+    held by an exception, holds up every other thread for ever.
     """
 
     def __init__(self, make_connection: Callable[[float], Connection], size: int) -> None:
         self._make_connection = make_connection
         self._idle: list[Connection] = []
-        self._slots = threading.Semaphore(size)
+        self._slots: SimpleQueue[None] = SimpleQueue()
+        for _ in range(size):
+            self._slots.put(None)
+        self._turn: SimpleQueue[None] = SimpleQueue()
+        self._turn.put(None)
         self._size = size
         self.pid = os.getpid()
 
     def exchange(self, commands: Sequence[Command], seconds: float) -> list[Any]:
         """Send commands in one write and return their replies; an error of the server is a reply too."""
         deadline = monotonic() + seconds
-        if not self._slots.acquire(timeout=max(seconds, 0)):
-            raise NotSentError from TimeoutError(f"all {self._size} connections are busy")
+        slot: list[None] = []
         try:
+            self._wait_in_line(slot, deadline)
             connection = self._quiet_connection() or self._new_connection(deadline)
             replies = _converse(connection, commands, deadline)
             self._idle.append(connection)
         finally:
-            self._slots.release()
+            if slot:
+                self._slots.put(None)
         return replies
+
+    def _wait_in_line(self, slot: list[None], deadline: float) -> None:
+        """Take a slot. One thread waits for it, and all others for their turn to do so.
+
+        Without that, who has just given a slot back is always the first to take it again.
+        """
+        turn: list[None] = []
+        try:
+            _take(self._turn, turn, deadline)
+            _take(self._slots, slot, deadline)
+        except Empty:
+            raise NotSentError from TimeoutError(f"all {self._size} connections are busy")
+        finally:
+            if turn:
+                self._turn.put(None)
 
     def _quiet_connection(self) -> Connection | None:
         """Return an idle connection that is open and has nothing unread."""
@@ -116,7 +137,7 @@ class Pool:
             greet = connection.redis_connect_func or type(connection).on_connect
             connection.redis_connect_func = partial(_time_and_greet, greet, deadline)
             connection.connect()
-        except REDIS_ERRORS as exc:
+        except (*REDIS_ERRORS, UnicodeError) as exc:  # the latter of a host that IDNA cannot encode
             raise NotSentError from exc
         return connection
 
@@ -124,6 +145,11 @@ class Pool:
         """Close the connections that are idle."""
         while self._idle:
             self._idle.pop().disconnect()
+
+
+def _take(tokens: SimpleQueue[None], taken: list[None], deadline: float) -> None:
+    """Move a token into a list: one step, in which no exception of a signal handler can lose it."""
+    taken.extend(map(tokens.get, (True,), (max(deadline - monotonic(), 0),)))
 
 
 def _time_and_greet(greet: Callable[..., Any], deadline: float, connection: Any) -> None:

@@ -85,12 +85,19 @@ def is_unchanged(model: Model, session_id: str, run: Any, loaded: StoredRun) -> 
         return True
     attempt, _, packed_head = _split_head(loaded.head)
     if model.has_pending_body(run):
-        head = model.head(run)
-        return (_attempt(head.pop("queue_attempt", None)), codec.pack(head, "run")) == (attempt, packed_head)
+        head = _pack_head(model, run)
+        return head == (attempt, packed_head) or head == _pack_head(
+            model, read_run(model, session_id, loaded)
+        )
     content = pack_run(model, run, UNLIMITED).content
     if content == (attempt, packed_head, loaded.body):
         return True
     return content == _content_as_packed_here(model, session_id, loaded)
+
+
+def _pack_head(model: Model, run: Any) -> tuple[bytes, bytes]:
+    head = model.head(run)
+    return _attempt(head.pop("queue_attempt", None)), codec.pack(head, "run")
 
 
 def _content_as_packed_here(

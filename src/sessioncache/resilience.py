@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any, Final, Protocol
 
 from . import faults
-from .errors import UnavailableError
+from .errors import OutcomeUnknownError, SessionCacheError, UnavailableError
 from .faults import Action
 from .flow import Address, Command, Flow, Request, Send, Sleep
 from .settings import Settings
@@ -96,7 +96,7 @@ def ask(call: Call, request: Request) -> Flow[Any]:
             elif action is Action.RETRY:
                 yield from _prepare_retry(call, address, exc)
             else:
-                raise faults.translate(exc, writes=request.writes) from exc
+                raise _given_up(call, address, exc, writes=request.writes) from exc
 
 
 def _wire(request: Request, asking: Address | None) -> list[Command]:
@@ -125,6 +125,14 @@ def _prepare_retry(call: Call, address: Address | None, exc: BaseException) -> F
     if address is not None:
         call.routing.suspect(address)
     yield from call.rest(exc)
+
+
+def _given_up(call: Call, address: Address | None, exc: BaseException, *, writes: bool) -> SessionCacheError:
+    """Return the error to raise; a server that was lost need not be the one for the next call."""
+    error = faults.translate(exc, writes=writes)
+    if address is not None and isinstance(error, OutcomeUnknownError):
+        call.routing.suspect(address)
+    return error
 
 
 def ask_all(call: Call, requests: Sequence[Request]) -> Flow[list[Any]]:
@@ -166,19 +174,25 @@ def _ask_group(call: Call, address: Address, group: Group) -> Flow[dict[int, Any
             address, [command for wire in wires.values() for command in wire], call.seconds_left()
         )
     except faults.REDIS_ERRORS as exc:
-        _raise_unless_repeatable(exc, group.values())
+        _raise_unless_repeatable(call, address, exc, group.values())
         return {}
     served = {}
-    rest = iter(flat)
+    end = 0
     for index, request in group.items():
+        start, end = end, end + len(wires[index])
         try:
-            served[index] = request.settle([next(rest) for _ in wires[index]])
+            served[index] = request.settle(flat[start:end])
         except faults.REDIS_ERRORS as exc:
-            _raise_unless_repeatable(exc, [request])
+            _raise_unless_repeatable(call, address, exc, [request])
     return served
 
 
-def _raise_unless_repeatable(exc: BaseException, requests: Iterable[Request]) -> None:
+def _raise_unless_repeatable(
+    call: Call, address: Address, exc: BaseException, requests: Iterable[Request]
+) -> None:
     writes = any(request.writes for request in requests)
-    if faults.action(exc, writes=writes) is Action.RAISE:
-        raise faults.translate(exc, writes=writes) from exc
+    action = faults.action(exc, writes=writes)
+    if action is Action.RAISE:
+        raise _given_up(call, address, exc, writes=writes) from exc
+    if action is Action.RETRY:
+        log.warning("retrying: %s", faults.describe(exc))

@@ -59,6 +59,8 @@ class Informants:
             elif answer := read(reply, node):
                 return answer
             self.put_last(node)
+        if isinstance(problem, faults.NotSentError):
+            raise problem
         raise faults.NotSentError from problem
 
 

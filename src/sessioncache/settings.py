@@ -72,7 +72,10 @@ def milliseconds(ttl: int | timedelta | None, name: str) -> int | None:
     """Return a time to live in milliseconds; None is for ever."""
     if ttl is None:
         return None
-    duration = ttl if isinstance(ttl, timedelta) else timedelta(seconds=at_least_one(ttl, name))
+    seconds = (
+        ttl if isinstance(ttl, timedelta) else whole_number(ttl, name, 1, LONGEST_TTL // timedelta(seconds=1))
+    )
+    duration = seconds if isinstance(seconds, timedelta) else timedelta(seconds=seconds)
     if not timedelta(milliseconds=1) <= duration <= LONGEST_TTL:
         raise InvalidArgumentError(f"{name} must be from a millisecond to {LONGEST_TTL.days} days")
     return duration // timedelta(milliseconds=1)

@@ -37,6 +37,12 @@ SCHEMES: Final = (
 )
 
 
+_ENCODE: Final = "percent-encode what belongs to a password"
+
+LONGEST_NUMBER: Final = 9
+"""Digits: no number in a URL has more, and a text of thousands of them is slow to read."""
+
+
 @dataclass(frozen=True)
 class ParsedUrl:
     """What a URL says: scheme, servers (host, port), service of the Sentinels, options of connections."""
@@ -61,13 +67,18 @@ def parse_url(url: str) -> ParsedUrl:
     """Take a URL apart; raise InvalidArgumentError naming what is unknown or wrong in it."""
     if not isinstance(url, str):
         raise InvalidArgumentError(f"url must be a str, not {type(url).__name__}")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its message may repeat the password
+        raise InvalidArgumentError(f"url cannot be read: {_ENCODE}") from None
     if parts.scheme not in SCHEMES:
         raise InvalidArgumentError(
             f"url has the unknown scheme {parts.scheme!r}; known: {', '.join(SCHEMES)}"
         )
     if parts.fragment:
-        raise InvalidArgumentError("url has a fragment ('#...'): percent-encode what belongs to a password")
+        raise InvalidArgumentError(f"url has a fragment ('#...'): {_ENCODE}")
+    if "@" in parts.query:
+        raise InvalidArgumentError(f"url has an '@' after a '?': {_ENCODE}")
     login, _, hosts = parts.netloc.rpartition("@")
     options = _read_login(login) | _read_query(parts.query)
     if parts.scheme in ("unix", "memory"):
@@ -77,6 +88,7 @@ def parse_url(url: str) -> ParsedUrl:
 
 def _local(parts: SplitResult, hosts: str, options: dict[str, Any]) -> ParsedUrl:
     name = unquote(hosts + parts.path)
+    _refuse(options, "sentinel_" if parts.scheme == "unix" else "", parts.scheme)
     if parts.scheme == "unix" and not name.startswith("/"):
         raise InvalidArgumentError("url has no absolute path of a socket: unix:///path/to.sock")
     return ParsedUrl(parts.scheme, (Address(name, 0),), None, options)
@@ -85,6 +97,8 @@ def _local(parts: SplitResult, hosts: str, options: dict[str, Any]) -> ParsedUrl
 def _remote(parts: SplitResult, hosts: str, options: dict[str, Any]) -> ParsedUrl:
     topology = parts.scheme.partition("+")[2]
     is_sentinel = topology == "sentinel"
+    if not is_sentinel:
+        _refuse(options, "sentinel_", parts.scheme)
     port = SENTINEL_PORT if is_sentinel else REDIS_PORT
     addresses = tuple(_read_address(host, port, is_sentinel) for host in hosts.split(","))
     if len(addresses) > 1 and not topology:
@@ -104,6 +118,13 @@ def _remote(parts: SplitResult, hosts: str, options: dict[str, Any]) -> ParsedUr
     return ParsedUrl(parts.scheme, addresses, service, options)
 
 
+def _refuse(options: Mapping[str, Any], prefix: str, scheme: str) -> None:
+    """Refuse options that would do nothing."""
+    for name in options:
+        if name.startswith(prefix):
+            raise InvalidArgumentError(f"url has {name}, which means nothing to {scheme}://")
+
+
 def _read_address(text: str, default_port: int, is_sentinel: bool) -> Address:
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
@@ -111,7 +132,7 @@ def _read_address(text: str, default_port: int, is_sentinel: bool) -> Address:
     host = unquote(host.strip("[]")) or "localhost"
     number = _read_whole_number("port", port) if port else default_port
     if not 0 < number <= LAST_PORT:
-        raise InvalidArgumentError(f"url has the port {number}, which does not exist")
+        raise InvalidArgumentError(f"url has a port that does not exist: 1 to {LAST_PORT}")
     return Address(host, number, is_sentinel)
 
 
@@ -137,7 +158,7 @@ def _read_text(name: str, value: str) -> str:
 
 
 def _read_whole_number(name: str, value: str) -> int:
-    if not (value.isascii() and value.isdigit()):
+    if not (value.isascii() and value.isdigit() and len(value) <= LONGEST_NUMBER):
         raise InvalidArgumentError(f"url option {name} must be a whole number")
     return int(value)
 

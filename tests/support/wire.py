@@ -149,7 +149,7 @@ class CountingProxy:
             return await asyncio.open_unix_connection(self._upstream)
         return await asyncio.open_connection("127.0.0.1", self._upstream)
 
-    def _take(self, request: bytes, *, on_connect: bool = False) -> _Armed | None:  # noqa: ARG002 - a hook
+    def _take(self, request: bytes, *, on_connect: bool = False) -> _Armed | None:
         """Choose a fault for the exchange that begins; there is none here."""
         return None
 

@@ -2,12 +2,13 @@
 --
 -- KEYS[1]   the session's meta (hash)        KEYS[2]  its runs (sorted set)
 -- KEYS[3..] indexes the session is listed in (sorted sets); none where they live on other servers
--- ARGV[1]   owner: '' for any, else '=' .. user_id         ARGV[2]  ttl in ms, '' to leave it as it is
+-- ARGV[1]   owner: '' for any; '=' .. user_id for that user or none yet; '!' .. user_id for that user
+-- ARGV[2]   ttl in ms, '' to leave it as it is
 -- ARGV[3]   rev expected, '' for any                       ARGV[4]  rev at birth expected, '' for any
 -- ARGV[5]   session_id                                     ARGV[6]  TTL of the indexes in ms, '' for none
 --
 -- A script answers {status, rev, updated_at, user_id or false, workflow_id or false, ...}; status is one of
--- ok absent damaged owner conflict stale. Whatever can fail is checked before the first write, and the
+-- ok absent damaged version owner conflict stale. Whatever can fail is checked before the first write, and the
 -- first write is one that a full server refuses, for Redis rolls nothing back.
 
 local SCALE, ID_SCALE = 2 ^ 20, 2 ^ 60
@@ -19,12 +20,17 @@ local function exact(number) return string.format('%.0f', number) end
 
 -- Return the stored session as a table, or nil and the status that says why not.
 local function open()
-  local f = redis.call('HMGET', meta, 'rev', 'born', 'count', 'seq', 'user_id', 'workflow_id', 'updated_at')
+  local f = redis.call('HMGET', meta, 'rev', 'born', 'count', 'seq', 'user_id', 'workflow_id', 'updated_at', 'schema')
   local members = redis.call('ZCARD', runs)
-  if not f[1] then return nil, members > 0 and 'damaged' or 'absent' end
-  if members ~= (tonumber(f[3]) or -1) * 3 then return nil, 'damaged' end
+  if members == 0 and redis.call('EXISTS', meta) == 0 then return nil, 'absent' end
+  if f[8] and f[8] ~= '1' then return nil, 'version' end
+  for i = 1, 4 do
+    if not tonumber(f[i]) then return nil, 'damaged' end
+  end
+  if not f[8] or members ~= f[3] * 3 then return nil, 'damaged' end
   if ARGV[4] ~= '' and ARGV[4] ~= f[2] then return nil, 'absent' end
-  if ARGV[1] ~= '' and f[5] and ARGV[1] ~= '=' .. f[5] then return nil, 'owner' end
+  local rule, owner = string.sub(ARGV[1], 1, 1), string.sub(ARGV[1], 2)
+  if rule == '!' and f[5] ~= owner or rule == '=' and f[5] and f[5] ~= owner then return nil, 'owner' end
   if ARGV[3] ~= '' and ARGV[3] ~= f[1] then return nil, 'conflict' end
   return {
     rev = tonumber(f[1]), born = tonumber(f[2]), count = members / 3, seq = tonumber(f[4]),

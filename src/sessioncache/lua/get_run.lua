@@ -1,14 +1,13 @@
 -- Read one run: Redis has no native command that finds a member by another's score.
 --
--- KEYS[1] meta, KEYS[2] runs; ARGV[1] run_id. Answers {session_id or false, count or false, ZCARD of runs,
+-- KEYS[1] meta, KEYS[2] runs; ARGV[1] run_id, ARGV[2..] fields of meta. Answers {the fields, ZCARD of runs,
 -- head, body}, the last two only where the run is stored. Writes nothing.
 
-local fields = redis.call('HMGET', KEYS[1], 'session_id', 'count')
-local reply = {fields[1], fields[2], redis.call('ZCARD', KEYS[2])}
+local reply = {redis.call('HMGET', KEYS[1], unpack(ARGV, 2)), redis.call('ZCARD', KEYS[2])}
 local mark = redis.call('ZSCORE', KEYS[2], 'i' .. ARGV[1])
 if mark then
   local order = tonumber(mark) * 2 ^ 60
-  reply[4] = redis.call('ZRANGE', KEYS[2], order, order, 'BYSCORE')[1] or ''
-  reply[5] = redis.call('ZRANGE', KEYS[2], -order, -order, 'BYSCORE')[1] or ''
+  reply[3] = redis.call('ZRANGE', KEYS[2], order, order, 'BYSCORE')[1] or ''
+  reply[4] = redis.call('ZRANGE', KEYS[2], -order, -order, 'BYSCORE')[1] or ''
 end
 return reply

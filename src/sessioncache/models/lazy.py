@@ -52,19 +52,21 @@ class LazyRecord(Record):
 
     @property
     def has_pending_body(self) -> bool:
-        """Tell whether the body is still to be loaded."""
-        return _LOAD_BODY in self.__dict__
+        """Tell whether the body is still to be loaded, and nothing was assigned to it."""
+        return _LOAD_BODY in self.__dict__ and len(self.__dict__) == len(HEAD_LAYOUTS[type(self)].blank) + 1
 
     @property
     def is_unreadable(self) -> bool:
-        """Tell whether the head, too, is missing, because it does not decode."""
-        return len(self.__dict__) == len(("run_id", _LOAD_BODY)) and _LOAD_BODY in self.__dict__
+        """Tell whether the head, too, is missing, because it does not decode, and nothing was assigned."""
+        return self.__dict__.keys() == {"run_id", _LOAD_BODY}
 
     def head_dict(self) -> dict[str, Any]:
         """Return the head fields as ``to_dict`` does, without loading the body."""
-        if self.is_unreadable:
+        try:
+            return HEAD_LAYOUTS[type(self)].write(self.__dict__)
+        except KeyError:
             self._ensure_body()
-        return HEAD_LAYOUTS[type(self)].write(self.__dict__)
+            raise
 
     def body_dict(self) -> dict[str, Any]:
         """Return all that ``to_dict`` does and ``head_dict`` does not."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from sessioncache import codec, keys
-from sessioncache.errors import InvalidArgumentError, UnavailableError
+from sessioncache.errors import DamagedSessionError, InvalidArgumentError, UnavailableError
 from sessioncache.fields import field_name, unix_seconds
 from sessioncache.flow import Command, Flow, Request, Script
 from sessioncache.resilience import Call, ask, ask_all
 from sessioncache.settings import whole_number
 
-from .reading import MEMBERS_PER_RUN, is_whole, pairs
+from .reading import IDENTITY, identify, log_damaged, pairs
 from .writing import LIST_SESSION, optional_number
 
 log = logging.getLogger("sessioncache")
@@ -242,8 +242,7 @@ def _is_session_id(entry: str) -> bool:
 
 
 _SUMMARY_FIELDS: Final = (
-    b"session_id",
-    b"count",
+    *IDENTITY,
     b"user_id",
     b"workflow_id",
     b"workflow_name",
@@ -267,19 +266,23 @@ def _summary_request(call: Call, session_id: str) -> Request:
 
 
 def _summary(session_id: str, fields: Sequence[bytes | None], members: int) -> SessionSummary | None:
-    stored_id, count, *texts, name, created_at, updated_at = fields
-    if not is_whole(session_id, stored_id, count, None, members / MEMBERS_PER_RUN):
+    try:
+        identity = identify(session_id, fields[: len(IDENTITY)], members)
+        if identity is None:
+            return None
+        return _read_summary(session_id, fields[len(IDENTITY) :], identity.count)
+    except (ValueError, DamagedSessionError):
+        log_damaged(session_id)
         return None
+
+
+def _read_summary(session_id: str, fields: Sequence[bytes | None], count: int) -> SessionSummary:
+    *texts, name, created_at, updated_at = fields
     user_id, workflow_id, workflow_name = (None if text is None else text.decode() for text in texts)
+    created = None if created_at is None else int(created_at)
+    updated = int(updated_at or 0)
     return SessionSummary(
-        session_id,
-        user_id,
-        workflow_id,
-        workflow_name,
-        _name(name),
-        None if created_at is None else int(created_at),
-        int(updated_at or 0),
-        int(count or 0),
+        session_id, user_id, workflow_id, workflow_name, _name(name), created, updated, count
     )
 
 

@@ -11,16 +11,19 @@ from sessioncache.errors import SessionNotFoundError
 from sessioncache.flow import Command, Flow, Request
 from sessioncache.kinds import Model
 from sessioncache.records import StoredRun, read_head, read_run
-from sessioncache.resilience import Call, ask
+from sessioncache.resilience import Call
 
 from .reading import (
+    IDENTITY,
     MAX_SLICE,
-    is_whole,
+    has_all,
+    identify,
     newest_bodies,
     newest_heads,
     oldest_bodies,
     oldest_heads,
 )
+from .touching import ask_and_touch
 
 GROWTH: Final = 2
 """How many times larger each further page is: few round trips, and at most about twice what is needed."""
@@ -70,14 +73,15 @@ def read_page(
     """
     meta, runs = keys.session_keys(call.settings.prefix, session_id)
     slices = [command(runs, size, offset) for command in (part.oldest if oldest else part.newest)]
-    identity = (b"HMGET", meta, b"session_id", b"count", b"rev")
-    (stored_id, count, rev), *found = yield from ask(call, Request(meta, (identity, *slices)))
-    if not is_whole(session_id, stored_id, count, size, *map(len, found), offset=offset):
+    request = Request(meta, ((b"HMGET", meta, *IDENTITY), (b"ZCARD", runs), *slices))
+    ((stored_identity, n_members, *found),) = yield from ask_and_touch(call, [(session_id, request)])
+    identity = identify(session_id, stored_identity, n_members)
+    if identity is None or not has_all(session_id, identity.count, size, *map(len, found), offset=offset):
         raise SessionNotFoundError(f"there is no session {session_id!r}")
     members = list(zip(*found, strict=True))
     built = [part.build(call.settings.model, session_id, *run) for run in members]
     n_bytes = sum(len(member) for run in members for member in run)
-    return Page(built if oldest else built[::-1], len(built), int(rev), int(count), n_bytes)
+    return Page(built if oldest else built[::-1], len(built), identity.rev, identity.count, n_bytes)
 
 
 def read_newest(call: Call, session_id: str, part: Part, size: int | None) -> Flow[list[Any]]:

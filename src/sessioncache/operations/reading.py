@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sessioncache.errors import InvalidArgumentError, ReplyMismatchError
+from sessioncache.errors import DamagedSessionError, InvalidArgumentError, ReplyMismatchError
+from sessioncache.fields import SCHEMA
 from sessioncache.flow import Command
 from sessioncache.records import StoredRun
 
@@ -63,27 +65,49 @@ def oldest_first(heads: Sequence[bytes], bodies: Sequence[bytes]) -> list[Stored
     return [StoredRun(head, body) for head, body in zip(reversed(heads), reversed(bodies), strict=True)]
 
 
-def is_whole(
-    session_id: str,
-    stored_id: bytes | None,
-    count: bytes | None,
-    limit: int | None,
-    *found: float,
-    offset: int = 0,
-) -> bool:
-    """Tell whether a session exists and its slices are as long as they have to be; log where one is damaged.
+IDENTITY: Final = (b"session_id", b"schema", b"count", b"rev", b"born")
+"""Fields of the hash that every read asks for, to know whether its answer is one."""
 
-    `found` is how many runs each slice has. Raises ReplyMismatchError for the answer of another session.
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What every read knows of its session, besides what it asked."""
+
+    count: int
+    rev: int
+    born: bytes
+
+
+def identify(session_id: str, stored: Sequence[bytes | None], members: int) -> Identity | None:
+    """Return what the IDENTITY fields say; None where there is no session, or it is damaged, which is logged.
+
+    `members` is how many the sorted set has. Raises ReplyMismatchError for the answer of another session,
+    DamagedSessionError for one of another version.
     """
-    if stored_id is None or count is None:
-        if stored_id is not None or count is not None or any(found):
-            log.warning("session %r is damaged: it counts as absent", session_id)
-        return False
-    if stored_id != session_id.encode():
+    stored_id, schema, count, rev, born = stored
+    if stored_id is not None and stored_id != session_id.encode():
         raise ReplyMismatchError(f"the answer is not about session {session_id!r}")
-    left = max(0, int(count) - offset)
+    if schema is not None and schema != SCHEMA:
+        raise DamagedSessionError(f"session {session_id!r} is stored in a layout of another version")
+    if None not in stored and count and rev and born and (count + rev + born).isdigit():
+        if members == int(count) * MEMBERS_PER_RUN:
+            return Identity(int(count), int(rev), born)
+    elif not members and not any(stored):
+        return None
+    log_damaged(session_id)
+    return None
+
+
+def has_all(session_id: str, count: int, limit: int | None, *found: int, offset: int = 0) -> bool:
+    """Tell whether slices are as long as they have to be; `found` is how many runs each has."""
+    left = max(0, count - offset)
     expected = left if limit is None else min(limit, left)
-    if any(length != expected for length in found):
-        log.warning("session %r is damaged: it counts as absent", session_id)
-        return False
-    return True
+    if all(length == expected for length in found):
+        return True
+    log_damaged(session_id)
+    return False
+
+
+def log_damaged(session_id: str) -> None:
+    """Say in the log that a session is damaged."""
+    log.warning("session %r is damaged: it counts as absent", session_id)

@@ -57,7 +57,7 @@ def _list_again(call: Call, metas: Sequence[bytes]) -> Flow[int]:
 def _listing_requests(call: Call, fields: Sequence[Any], left: int) -> list[Request]:
     """Return what lists a session in its indexes, which then live at least as long as it has left."""
     session_id, updated_at, *owners = fields
-    user_id, workflow_id = (None if owner is None else owner.decode() for owner in owners)
+    user_id, workflow_id = (None if owner is None else owner.decode(errors="replace") for owner in owners)
     arguments = (session_id, updated_at, optional_number(None if left == FOR_EVER else max(left, 1)))
     indexes = keys.indexes(call.settings.prefix, user_id, workflow_id)
     return [LIST_SESSION.call((index,), arguments) for index in indexes]

@@ -20,7 +20,7 @@ from sessioncache.records import (
 )
 from sessioncache.resilience import Call, ask
 
-from .reading import is_whole, newest_bodies, newest_heads, pairs
+from .reading import IDENTITY, has_all, identify, newest_bodies, newest_heads, pairs
 
 Heads = dict[bytes, bytes]
 """Members by the order of their runs, oldest first; both as Redis answers them."""
@@ -72,9 +72,10 @@ def _read_changed(call: Call, session_id: str, origin: Origin) -> Flow[tuple[Fie
 def _read_heads(call: Call, session_id: str, origin: Origin) -> Flow[tuple[Fields, Heads]]:
     meta, runs = keys.session_keys(call.settings.prefix, session_id)
     heads_slice = (*newest_heads(runs, origin.limit), b"WITHSCORES")
-    flat, scored = yield from ask(call, Request(meta, ((b"HGETALL", meta), heads_slice)))
+    commands = ((b"HGETALL", meta), (b"ZCARD", runs), heads_slice)
+    flat, members, scored = yield from ask(call, Request(meta, commands))
     heads = {order: head for head, order in reversed(pairs(scored).items())}
-    return _checked(pairs(flat), session_id, origin, len(heads)), heads
+    return _checked(pairs(flat), members, session_id, origin, len(heads)), heads
 
 
 def _read_bodies(call: Call, session_id: str, rev: bytes, orders: list[bytes]) -> Flow[Heads | None]:
@@ -92,17 +93,21 @@ def _read_bodies(call: Call, session_id: str, rev: bytes, orders: list[bytes]) -
 def _read_all(call: Call, session_id: str, origin: Origin) -> Flow[tuple[Fields, Members]]:
     meta, runs = keys.session_keys(call.settings.prefix, session_id)
     slices = newest_heads(runs, origin.limit), newest_bodies(runs, origin.limit)
-    flat, heads, bodies = yield from ask(call, Request(meta, ((b"HGETALL", meta), *slices)))
-    fields = _checked(pairs(flat), session_id, origin, len(heads), len(bodies))
+    commands = ((b"HGETALL", meta), (b"ZCARD", runs), *slices)
+    flat, members, heads, bodies = yield from ask(call, Request(meta, commands))
+    fields = _checked(pairs(flat), members, session_id, origin, len(heads), len(bodies))
     return fields, list(zip(reversed(heads), reversed(bodies), strict=True))
 
 
-def _checked(fields: Fields, session_id: str, origin: Origin, *found: int) -> Fields:
-    stored_id, n_runs = fields.get(b"session_id"), fields.get(b"count")
-    whole = is_whole(session_id, stored_id, n_runs, origin.limit, *found)
-    if not whole or fields[b"born"] != origin.born:
-        raise SessionNotFoundError(f"session {session_id!r}, as it was loaded, exists no more")
-    return fields
+def _checked(fields: Fields, members: int, session_id: str, origin: Origin, *found: int) -> Fields:
+    identity = identify(session_id, list(map(fields.get, IDENTITY)), members)
+    if (
+        identity
+        and identity.born == origin.born
+        and has_all(session_id, identity.count, origin.limit, *found)
+    ):
+        return fields
+    raise SessionNotFoundError(f"session {session_id!r}, as it was loaded, exists no more")
 
 
 def _stored_runs(call: Call, session_id: str, origin: Origin, members: Members) -> dict[str, StoredRun]:

@@ -9,10 +9,11 @@ from sessioncache import keys
 from sessioncache.errors import SessionNotFoundError
 from sessioncache.flow import Flow, Request, Script
 from sessioncache.records import StoredRun, read_run
-from sessioncache.resilience import Call, ask
+from sessioncache.resilience import Call
 from sessioncache.settings import at_least_one
 
-from .reading import MEMBERS_PER_RUN, is_whole
+from .reading import IDENTITY, identify
+from .touching import ask_and_touch
 from .writing import Target, write
 
 GET_RUN: Final = Script("get_run")
@@ -22,9 +23,10 @@ DELETE_RUN: Final = Script("_session", "_runs", "delete_run")
 def get_run(call: Call, session_id: str, run_id: str) -> Flow[Any]:
     """Load one run; None where it, or its session, does not exist."""
     wanted = keys.encoded_id(run_id, "run_id")
-    request = GET_RUN.call(keys.session_keys(call.settings.prefix, session_id), (wanted,), writes=False)
-    stored_id, count, members, *stored = yield from ask(call, request)
-    if not is_whole(session_id, stored_id, count, None, members / MEMBERS_PER_RUN) or not stored:
+    session_keys = keys.session_keys(call.settings.prefix, session_id)
+    request = GET_RUN.call(session_keys, (wanted, *IDENTITY), writes=False)
+    ((identity, members, *stored),) = yield from ask_and_touch(call, [(session_id, request)])
+    if identify(session_id, identity, members) is None or not stored:
         return None
     return read_run(call.settings.model, session_id, StoredRun(*stored))
 
@@ -68,12 +70,13 @@ def read_runs_after(call: Call, session_id: str, position: Position, page_size: 
     meta, runs = keys.session_keys(call.settings.prefix, session_id)
     heads_slice = (b"ZRANGE", runs, b"(" + order, b"+inf", b"BYSCORE", b"LIMIT", b"0", size, b"WITHSCORES")
     bodies_slice = (b"ZRANGE", runs, b"(-" + order, b"-inf", b"BYSCORE", b"REV", b"LIMIT", b"0", size)
-    identity = (b"HMGET", meta, b"session_id", b"count", b"born")
-    commands = (identity, (b"ZCARD", runs), heads_slice, bodies_slice)
-    (stored_id, count, born), members, scored, bodies = yield from ask(call, Request(meta, commands))
-    whole = is_whole(session_id, stored_id, count, None, members / MEMBERS_PER_RUN)
-    if not whole or position.born not in (None, born):
+    commands = ((b"HMGET", meta, *IDENTITY), (b"ZCARD", runs), heads_slice, bodies_slice)
+    request = Request(meta, commands)
+    (reply,) = yield from ask_and_touch(call, [(session_id, request)])
+    stored_identity, members, scored, bodies = reply
+    identity = identify(session_id, stored_identity, members)
+    if identity is None or position.born not in (None, identity.born):
         raise SessionNotFoundError(f"there is no session {session_id!r}, or no longer")
     stored = [StoredRun(*run) for run in zip(scored[::2], bodies, strict=True)]
     found = [read_run(call.settings.model, session_id, run) for run in stored]
-    return RunsAfter(found, Position(scored[-1] if scored else order, born))
+    return RunsAfter(found, Position(scored[-1] if scored else order, identity.born))

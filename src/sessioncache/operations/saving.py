@@ -7,12 +7,13 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, Final
 
+from sessioncache import keys
 from sessioncache.errors import InvalidArgumentError, SessionOwnershipError
 from sessioncache.fields import Fields, to_fields
 from sessioncache.flow import Flow, Script
 from sessioncache.records import Origin, PackedRun, is_unchanged, origin_of, pack_run, set_origin
 from sessioncache.resilience import Call
-from sessioncache.settings import at_least_one
+from sessioncache.settings import whole_number
 
 from .writing import Target, Written, optional_number, write
 
@@ -40,6 +41,7 @@ def upsert_runs(call: Call, session_id: str, runs: Iterable[Any]) -> Flow[None]:
     """Store runs of a session that exists, each at the place it has or at that of its creation time."""
     if isinstance(runs, str | bytes) or not isinstance(runs, Iterable):
         raise InvalidArgumentError("runs must be a list of runs")
+    keys.encoded_id(session_id, "session_id")
     packed = {run.run_id: run for run in _pack_all(call, runs)}
     target = _target_of_runs(session_id, list(packed.values()))
     for batch in _batches(list(packed.values())):
@@ -77,7 +79,7 @@ def _target(
         session.session_id,
         _common([session.user_id, *(run.user_id for run in runs)]),
         session.workflow_id,
-        None if expect_rev is None else at_least_one(expect_rev, "expect_rev"),
+        None if expect_rev is None else whole_number(expect_rev, "expect_rev", 0),
         origin.born if origin else None,
     )
 

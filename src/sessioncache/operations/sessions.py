@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
-from types import EllipsisType
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from sessioncache import codec, keys
@@ -12,23 +10,23 @@ from sessioncache.errors import InvalidArgumentError, SessionNotFoundError, Sess
 from sessioncache.fields import Fields, field_name, from_fields
 from sessioncache.flow import Flow, Request, Script
 from sessioncache.records import StoredRun, origin_from, read_run, set_origin
-from sessioncache.resilience import Call, ask_all
-from sessioncache.settings import milliseconds
+from sessioncache.resilience import Call
 
 from .reading import (
-    MEMBERS_PER_RUN,
+    IDENTITY,
     checked_count,
-    is_whole,
+    has_all,
+    identify,
     newest_bodies,
     newest_heads,
     oldest_first,
     pairs,
 )
 from .saving import UPSERT_SESSION, merge_arguments
-from .writing import Target, run_script, script_request, write
+from .touching import ask_and_touch
+from .writing import Target, run_script, write
 
 DELETE_SESSION: Final = Script("_session", "delete_session")
-TOUCH_SESSION: Final = Script("_session", "touch_session")
 
 
 def get_session(
@@ -42,8 +40,8 @@ def get_sessions(
     call: Call, session_ids: Sequence[str], *, last_n_runs: int | None = None
 ) -> Flow[list[Any]]:
     """Load sessions, in the order of their ids; None where one does not exist."""
-    if isinstance(session_ids, str):
-        raise InvalidArgumentError("session_ids must be a list of ids, not a str")
+    if isinstance(session_ids, str) or not isinstance(session_ids, Iterable):
+        raise InvalidArgumentError(f"session_ids must be a list of ids, not {type(session_ids).__name__}")
     return (yield from _load(call, list(session_ids), None, last_n_runs))
 
 
@@ -58,33 +56,27 @@ def _load(
     call: Call, session_ids: list[str], user_id: str | None, last_n_runs: int | None
 ) -> Flow[list[Any]]:
     limit = checked_count(last_n_runs, "last_n_runs")
-    requests = [read_request(call, session_id, limit) for session_id in session_ids]
-    if call.settings.touch_on_read:
-        requests += [_touch_request(call, session_id, user_id) for session_id in session_ids]
-    replies = yield from ask_all(call, requests)
-    return [build_session(call, *found, user_id, limit) for found in zip(session_ids, replies, strict=False)]
-
-
-def _touch_request(call: Call, session_id: str, user_id: str | None) -> Request:
-    return script_request(call, TOUCH_SESSION, Target(session_id, user_id), ttl=call.settings.ttl)
+    requests = [(session_id, read_request(call, session_id, limit)) for session_id in session_ids]
+    replies = yield from ask_and_touch(call, requests, user_id)
+    return [build_session(call, *found, user_id, limit) for found in zip(session_ids, replies, strict=True)]
 
 
 def read_request(call: Call, session_id: str, limit: int | None) -> Request:
     """Return the request that reads a session and its newest runs; no run where the limit is 0."""
     meta, runs = keys.session_keys(call.settings.prefix, session_id)
-    if limit == 0:
-        return Request(meta, ((b"HGETALL", meta), (b"ZCARD", runs)))
-    return Request(meta, ((b"HGETALL", meta), newest_heads(runs, limit), newest_bodies(runs, limit)))
+    slices = (newest_heads(runs, limit), newest_bodies(runs, limit)) if limit != 0 else ()
+    return Request(meta, ((b"HGETALL", meta), (b"ZCARD", runs), *slices))
 
 
 def build_session(
     call: Call, session_id: str, reply: list[Any], user_id: str | None, limit: int | None
 ) -> Any:
     """Return the session object of a reply, or None where there is none for this user."""
-    fields = pairs(reply[0])
-    heads, bodies = reply[1:] if limit != 0 else ((), ())
-    found = (len(heads), len(bodies)) if limit != 0 else (reply[1] / MEMBERS_PER_RUN,)
-    if not is_whole(session_id, fields.get(b"session_id"), fields.get(b"count"), limit or None, *found):
+    flat, members, *slices = reply
+    heads, bodies = slices or ((), ())
+    fields = pairs(flat)
+    identity = identify(session_id, list(map(fields.get, IDENTITY)), members)
+    if identity is None or not has_all(session_id, identity.count, limit, len(heads), len(bodies)):
         return None
     if user_id is not None and fields.get(b"user_id") != user_id.encode():
         return None
@@ -109,19 +101,13 @@ def rename_session(call: Call, session_id: str, name: str, *, user_id: str | Non
     packed = codec.pack(name, "name")
     changes = {b"session_data": codec.EMPTY_DICT, field_name("session_data", "session_name"): packed}
     arguments = merge_arguments(call, set_fields=changes)
-    target = Target(session_id, checked_user(user_id))
+    target = Target(session_id, checked_user(user_id), claims=False)
     return (yield from _found(write(call, UPSERT_SESSION, target, arguments, ttl=call.settings.ttl)))
-
-
-def touch_session(call: Call, session_id: str, ttl: int | timedelta | EllipsisType | None) -> Flow[bool]:
-    """Let a session live for `ttl` from now, None for ever; False where it does not exist."""
-    lifetime = call.settings.ttl if isinstance(ttl, EllipsisType) else milliseconds(ttl, "ttl")
-    return (yield from _found(write(call, TOUCH_SESSION, Target(session_id), ttl=lifetime)))
 
 
 def delete_session(call: Call, session_id: str, *, user_id: str | None = None) -> Flow[bool]:
     """Remove a session with all of its runs; False where it does not exist for this user."""
-    target = Target(session_id, checked_user(user_id))
+    target = Target(session_id, checked_user(user_id), claims=False)
     return (yield from _found(run_script(call, DELETE_SESSION, target)))
 
 

@@ -63,6 +63,7 @@ def update_session(
     if not callable(change):
         raise InvalidArgumentError("change must be a function of one session")
     whole_number(retries, "retries", 0)
+    longest_pause = CONFLICT_PAUSE
     for attempt in count():
         session = yield from get_session(call, session_id, last_n_runs=last_n_runs)
         if session is None:
@@ -72,9 +73,10 @@ def update_session(
         try:
             yield from upsert_session(call, session, expect_rev=rev)
         except SessionConflictError:
-            pause = random.uniform(0, min(CONFLICT_PAUSE * 2**attempt, LONGEST_CONFLICT_PAUSE))  # noqa: S311
+            pause = random.uniform(0, longest_pause)  # noqa: S311 - spreads retries, guards no secret
             if attempt == retries or pause >= call.seconds_left():
                 raise
+            longest_pause = min(longest_pause * 2, LONGEST_CONFLICT_PAUSE)
             yield Sleep(pause)
         else:
             return session

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sessioncache import keys
 from sessioncache.errors import (
+    DamagedSessionError,
     ReplyMismatchError,
     SessionConflictError,
     SessionNotFoundError,
@@ -33,6 +34,8 @@ class Target:
     workflow_id: str | None = None
     expect_rev: int | None = None
     born: bytes | None = None
+    claims: bool = True
+    """Whether a session without a user is this user's to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ def write(
     stored then.
     """
     written = yield from run_script(call, script, target, arguments, ttl=ttl)
-    yield from _list_elsewhere(call, target, written, ttl)
+    yield from list_elsewhere(call, target, written, ttl)
     return written
 
 
@@ -64,7 +67,7 @@ def run_script(
 ) -> Flow[Written]:
     """Run a script that writes a session, and no more: one round trip."""
     answer = yield from ask(call, script_request(call, script, target, arguments, ttl=ttl))
-    return _read_answer(answer, target.session_id)
+    return read_answer(answer, target.session_id)
 
 
 def script_request(
@@ -73,7 +76,7 @@ def script_request(
     """Return the request that runs a script on a session, and on its indexes where they can join."""
     session_keys = keys.session_keys(call.settings.prefix, target.session_id)
     return script.call(
-        (*session_keys, *_joining_indexes(call, target)), (*_common_arguments(target, ttl), *arguments)
+        (*session_keys, *_joining_indexes(call, target)), (*_common_arguments(call, target, ttl), *arguments)
     )
 
 
@@ -82,11 +85,21 @@ def optional_number(number: int | None) -> bytes:
     return b"" if number is None else b"%d" % number
 
 
-def _common_arguments(target: Target, ttl: int | None) -> tuple[bytes, ...]:
-    owner = b"" if target.user_id is None else b"=" + target.user_id.encode()
-    expected = optional_number(target.expect_rev)
-    time_to_live = optional_number(ttl)
-    return owner, time_to_live, expected, target.born or b"", target.session_id.encode(), time_to_live
+def _common_arguments(call: Call, target: Target, ttl: int | None) -> tuple[bytes, ...]:
+    rule = b"=" if target.claims else b"!"
+    return (
+        b"" if target.user_id is None else rule + target.user_id.encode(),
+        optional_number(ttl),
+        optional_number(target.expect_rev),
+        target.born or b"",
+        target.session_id.encode(),
+        _ttl_of_indexes(call, ttl),
+    )
+
+
+def _ttl_of_indexes(call: Call, ttl: int | None) -> bytes:
+    """Return how long indexes live: twice as long where reads, which touch them less often, count too."""
+    return optional_number(2 * ttl if ttl is not None and call.settings.touch_on_read else ttl)
 
 
 def _joining_indexes(call: Call, target: Target) -> tuple[bytes, ...]:
@@ -95,10 +108,13 @@ def _joining_indexes(call: Call, target: Target) -> tuple[bytes, ...]:
     return keys.indexes(call.settings.prefix, target.user_id, target.workflow_id)
 
 
-def _read_answer(answer: Any, session_id: str) -> Written:
+def read_answer(answer: Any, session_id: str) -> Written:
+    """Return what a script says of the session it wrote, or raise the error that it answered."""
     match answer:
         case [b"ok", rev, updated_at, user_id, workflow_id, *rest]:
             return Written(int(rev), int(updated_at), _text(user_id), _text(workflow_id), rest)
+        case [b"version"]:
+            raise DamagedSessionError(f"session {session_id!r} is stored in a layout of another version")
         case [b"absent"]:
             raise SessionNotFoundError(f"there is no session {session_id!r}")
         case [b"damaged"]:
@@ -117,14 +133,14 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode()
 
 
-def _list_elsewhere(call: Call, target: Target, written: Written, ttl: int | None) -> Flow[None]:
+def list_elsewhere(call: Call, target: Target, written: Written, ttl: int | None) -> Flow[None]:
     """List a session in those indexes that its script could not, or could not know of.
 
     The session is written by now, and an index is only a hint: one that cannot be reached is no error.
     """
     listed = _joining_indexes(call, target)
     wanted = keys.indexes(call.settings.prefix, written.user_id, written.workflow_id)
-    arguments = (target.session_id.encode(), b"%d" % written.updated_at, optional_number(ttl))
+    arguments = (target.session_id.encode(), b"%d" % written.updated_at, _ttl_of_indexes(call, ttl))
     requests = [LIST_SESSION.call((key,), arguments) for key in wanted if key not in listed]
     if not requests:
         return
