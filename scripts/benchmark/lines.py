@@ -1,0 +1,41 @@
+"""The lines of the plot: what reading and adding cost in every system, by the length of the session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .stage import Stage
+from .systems import LAST, SYSTEMS
+from .timing import Contestant, Sample, measure_all
+
+LENGTHS: Final = (10, 100, 1_000, 10_000)
+QUICK_LENGTHS: Final = LENGTHS[:-1]
+
+TITLES: Final = (f"read the last {LAST} runs", "store one run")
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one call cost in one system, at one length."""
+
+    system: str
+    title: str
+    runs: int
+    sample: Sample
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the point for the JSON file."""
+        return {"system": self.system, "call": self.title, "runs": self.runs, **self.sample.as_dict()}
+
+
+async def measure(stage: Stage, runs: int, without: frozenset[str], seconds: float) -> list[Point]:
+    """Measure all systems in turn, at one length."""
+    points = []
+    systems = [name for name in SYSTEMS if name not in without]
+    for number, title in enumerate(TITLES):
+        contestants: dict[str, Contestant] = {name: SYSTEMS[name][number](stage, runs) for name in systems}
+        stage.say(f"{title}, {runs:,} runs")
+        samples = await measure_all(contestants, seconds)
+        points += [Point(name, title, runs, got) for name, got in zip(systems, samples, strict=True)]
+    return points

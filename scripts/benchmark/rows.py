@@ -1,0 +1,127 @@
+"""The rows of the table: a call, its rival, and the ratio to be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sessioncache
+
+from .stage import Stage
+from .timing import Duel
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a ratio has to be."""
+
+    limit: float
+    faster: bool = False
+    """Whether the ratio counts how many times faster ours is, at least; else how much of theirs, at most."""
+    throughput: bool = False
+    """Whether what is compared is a throughput, of which more is better: at least."""
+
+    def is_met(self, ratio: float) -> bool:
+        """Tell whether a ratio reaches the target."""
+        return ratio >= self.limit if self.faster or self.throughput else ratio <= self.limit
+
+    def __str__(self) -> str:
+        """Return the target as the table shows it."""
+        if self.faster:
+            return f"≥ {self.limit:,.0f} x faster"
+        return f"{'≥' if self.throughput else '≤'} {self.limit:g} x"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    group: str
+    call: str
+    against: str
+    rival: str
+    """The system that has to take part: a name that `--without` knows, or empty for sessioncache itself."""
+    target: Target
+    measure: Callable[[Stage, float], Awaitable[Duel]]
+    """Takes how many seconds the measurement may last, about."""
+    needs: tuple[str, ...] = ()
+    """Methods of the cache that may be still to come."""
+    note: str = ""
+
+
+@dataclass
+class Result:
+    """What came out of a row: a duel, or why there is none."""
+
+    row: Row
+    duel: Duel | None = None
+    why_not: str = ""
+
+    @property
+    def ratio(self) -> tuple[float, float, float]:
+        """Return the ratio as the target counts it: its median and quartiles."""
+        assert self.duel is not None
+        sample = self.duel.ratio
+        low, high = sample.spread
+        if self.row.target.faster:
+            return 1 / sample.median, 1 / high, 1 / low
+        return sample.median, low, high
+
+    @property
+    def verdict(self) -> str:
+        """Return met, missed, or why there is no telling."""
+        if self.duel is None:
+            return self.why_not
+        return "met" if self.row.target.is_met(self.ratio[0]) else "missed"
+
+
+GROUPS: Final = (
+    "lookups",
+    "history",
+    "writes",
+    "listing",
+    "concurrency",
+    "processes",
+    "memory",
+    "imports",
+)
+"""Parts of the table, in its order."""
+
+ROWS: Final[list[Row]] = []
+"""All rows."""
+
+
+def row(
+    group: str,
+    call: str,
+    against: str,
+    rival: str,
+    target: Target,
+    *,
+    needs: tuple[str, ...] = (),
+    note: str = "",
+) -> Callable[[Callable[[Stage, float], Awaitable[Duel]]], Any]:
+    """Add a row to the table: the function decorated measures it."""
+
+    def add(measure: Callable[[Stage, float], Awaitable[Duel]]) -> Any:
+        ROWS.append(Row(group, call, against, rival, target, measure, needs, note))
+        return measure
+
+    return add
+
+
+def chosen(groups: frozenset[str]) -> list[Row]:
+    """Return the rows of some groups, or of all where none is named, in the order of the table."""
+    found = [row for row in ROWS if not groups or row.group in groups]
+    return sorted(found, key=lambda row: GROUPS.index(row.group))
+
+
+def why_not(found: Row, without: frozenset[str]) -> str:
+    """Return why a row cannot be measured; empty if it can."""
+    left_out = without & {found.rival, "sessioncache"}
+    if left_out:
+        return f"without {', '.join(sorted(left_out))}"
+    surface = {*dir(sessioncache), *dir(sessioncache.SessionCache)}
+    missing = [name for name in found.needs if name not in surface]
+    return f"no {missing[0]} yet" if missing else ""
