@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from .faults import REDIS_ERRORS, NotSentError
-from .flow import Command
+from .flow import Command, pack_commands
 
 
 class AsyncPool:
@@ -82,7 +82,7 @@ class AsyncPool:
 async def _converse(connection: Connection, commands: Sequence[Command]) -> list[Any]:
     """Send commands and read as many replies; whatever goes wrong, close: a later call must not read ours."""
     try:
-        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        await connection.send_packed_command([pack_commands(commands)], check_health=False)
         return [await _read(connection) for _ in commands]
     except BaseException:
         await connection.disconnect(nowait=True)

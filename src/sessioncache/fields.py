@@ -6,6 +6,7 @@ A *record* is a dict: the fields of a session, or one run.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from . import codec
@@ -29,6 +30,10 @@ STATE: Final = "session_state"
 
 END_OF_TIME: Final = 2**33
 """Unix seconds stay below this until the year 2242; milliseconds have been above it since April 1970."""
+
+
+KNOWN_NAMES: Final = 1024
+"""Names of fields that are kept taken apart: most sessions have the same ones."""
 
 
 def to_fields(record: Mapping[str, Any]) -> Fields:
@@ -89,7 +94,7 @@ def from_fields(fields: Mapping[bytes, bytes], session_id: str) -> dict[str, Any
     for raw, packed in fields.items():
         if raw not in CONTROL_FIELDS:
             try:
-                _read_field(raw.decode(), packed, record, sections)
+                _read_field(raw, packed, record, sections)
             except ValueError as exc:
                 message = f"session {session_id!r}: field {raw!r} does not decode"
                 raise DamagedSessionError(message) from exc
@@ -101,12 +106,19 @@ def from_fields(fields: Mapping[bytes, bytes], session_id: str) -> dict[str, Any
     return record
 
 
+@lru_cache(maxsize=KNOWN_NAMES)
+def _split_name(raw: bytes) -> tuple[str, str | None]:
+    """Return the name of a field, or its section and key."""
+    name, dot, key = raw.decode().partition(".")
+    return name, key if dot else None
+
+
 def _read_field(
-    name: str, packed: bytes, record: dict[str, Any], sections: dict[str, dict[str, Any]]
+    raw: bytes, packed: bytes, record: dict[str, Any], sections: dict[str, dict[str, Any]]
 ) -> None:
-    section, dot, key = name.partition(".")
-    if dot:
-        sections.setdefault(section, {})[key] = codec.unpack(packed)
+    name, key = _split_name(raw)
+    if key is not None:
+        sections.setdefault(name, {})[key] = codec.unpack(packed)
     elif name in TEXTS:
         record[name] = packed.decode()
     elif name in TIMES:

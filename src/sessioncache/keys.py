@@ -29,6 +29,7 @@ Indexes for listing live in slots of their own:
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import quote
 
 from .errors import InvalidArgumentError
@@ -37,6 +38,15 @@ MAX_ID_BYTES = 512
 """Longest session, user, workflow or run id, in UTF-8 bytes: keys stay small, whatever is passed."""
 
 _SAFE = "-_.~@"
+
+KNOWN_IDS = 4096
+"""Ids that are kept encoded: workers serve the same sessions and users again and again."""
+
+
+@lru_cache(maxsize=KNOWN_IDS)
+def _escaped(text: str) -> str:
+    """Return a text percent-encoded, so that none of it can end a hash tag."""
+    return quote(text, safe=_SAFE)
 
 
 def encoded_id(value: object, name: str) -> bytes:
@@ -57,7 +67,7 @@ def encoded_id(value: object, name: str) -> bytes:
 def session_keys(prefix: str, session_id: str) -> tuple[bytes, bytes]:
     """Return the keys of a session's metadata and of its runs: one hash tag, so one slot."""
     encoded_id(session_id, "session_id")
-    tag = quote(session_id, safe=_SAFE)
+    tag = _escaped(session_id)
     base = f"{prefix}:{{{tag}}}:".encode()
     return base + b"meta", base + b"runs"
 
@@ -74,12 +84,12 @@ def index_of_all(prefix: str) -> bytes:
 
 def index_of_user(prefix: str, user_id: str) -> bytes:
     """Return the key of the index of one user's sessions."""
-    return f"{prefix}:index:user:{quote(user_id, safe=_SAFE)}".encode()
+    return f"{prefix}:index:user:{_escaped(user_id)}".encode()
 
 
 def index_of_workflow(prefix: str, workflow_id: str) -> bytes:
     """Return the key of the index of one workflow's sessions."""
-    return f"{prefix}:index:workflow:{quote(workflow_id, safe=_SAFE)}".encode()
+    return f"{prefix}:index:workflow:{_escaped(workflow_id)}".encode()
 
 
 def indexes(prefix: str, user_id: str | None, workflow_id: str | None) -> tuple[bytes, ...]:

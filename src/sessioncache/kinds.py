@@ -50,6 +50,9 @@ class Model(Protocol):
     def run(self, head: dict[str, Any], load_body: LoadBody) -> Any:
         """Build a run, its body to be loaded on first use."""
 
+    def head_view(self, head: dict[str, Any]) -> Any:
+        """Build of a head alone a run that is asked what heads answer, and is never handed out."""
+
     def unreadable_run(self, run_id: str, fail: LoadBody) -> Any:
         """Build a run that calls `fail`, which raises, whenever more than its run_id is looked at."""
 
@@ -112,6 +115,10 @@ class WorkflowModel:
     def run(self, head: dict[str, Any], load_body: LoadBody) -> WorkflowRunOutput:
         """Build a run, its body to be loaded on first use."""
         return WorkflowRunOutput.from_parts(head, load_body)
+
+    def head_view(self, head: dict[str, Any]) -> WorkflowRunOutput:
+        """Build a run of a head alone, to be asked what heads answer and never handed out."""
+        return WorkflowRunOutput.head_view(head)
 
     def unreadable_run(self, run_id: str, fail: LoadBody) -> WorkflowRunOutput:
         """Build a run that calls `fail` whenever more than its run_id is looked at."""

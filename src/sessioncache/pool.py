@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from .faults import REDIS_ERRORS, NotSentError
-from .flow import Command
+from .flow import Command, pack_commands
 
 CONNECT_STEPS: Final = 4
 """Steps of opening a socket that may each wait for the server (one for each address of a host, one for TLS):
@@ -51,9 +51,7 @@ class TimedSocket:
 
     def sendall(self, data: bytes | memoryview) -> None:
         """Send all of it as a socket does."""
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._limited().send(rest) :]
+        self._limited().sendall(data)
 
     def _limited(self) -> socket.socket:
         if self._deadline is not None:
@@ -164,7 +162,7 @@ def _converse(connection: Connection, commands: Sequence[Command], deadline: flo
     """Send commands and read as many replies; whatever goes wrong, close: a later call must not read ours."""
     try:
         _limit_waiting(connection, deadline)
-        connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        connection.send_packed_command([pack_commands(commands)], check_health=False)
         return [_read(connection) for _ in commands]
     except BaseException:
         connection.disconnect()

@@ -133,7 +133,11 @@ def read_run(model: Model, session_id: str, stored: StoredRun) -> Any:
 
 def read_head(model: Model, session_id: str, member: bytes) -> Any:
     """Build a run of its head alone, for questions that heads answer."""
-    return read_run(model, session_id, StoredRun(member, b""))
+    try:
+        head = _read_head(member)
+    except ValueError:
+        return _unreadable(model, session_id, StoredRun(member, b""))
+    return model.head_view(head)
 
 
 def run_id_of_head(member: bytes) -> str | None:

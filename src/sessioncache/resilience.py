@@ -141,6 +141,8 @@ def ask_all(call: Call, requests: Sequence[Request]) -> Flow[list[Any]]:
     Of what is not served so, one is asked by itself, under the rules of `ask`: that finds out where keys are
     now, and then the rest is asked together again.
     """
+    if len(requests) == 1:
+        return [(yield from ask(call, requests[0]))]
     replies: dict[int, Any] = {}
     pending: Group = dict(enumerate(requests))
     while pending:

@@ -44,6 +44,13 @@ class LazyRecord(Record):
         return record
 
     @classmethod
+    def head_view(cls, head: Mapping[str, Any]) -> Self:
+        """Build a record of its head alone and as it is stored: a status is a text. It has no body."""
+        record = cls.__new__(cls)
+        record.__dict__ = {**HEAD_LAYOUTS[cls].blank, **head}
+        return record
+
+    @classmethod
     def unreadable(cls, run_id: str, fail: LoadBody) -> Self:
         """Build a record that has its *run_id* only: reading anything else calls *fail*, which raises."""
         record = cls.__new__(cls)

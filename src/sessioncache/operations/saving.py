@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain
 from typing import Any, Final
 
@@ -115,7 +114,7 @@ def _write(
         (yield from write(call, UPSERT_SESSION, target, (*arguments, *run_arguments), ttl=call.settings.ttl))
     ]
     for batch in further:
-        written += [(yield from _write_runs(call, replace(target, expect_rev=None), batch, known))]
+        written += [(yield from _write_runs(call, target._replace(expect_rev=None), batch, known))]
     return written
 
 

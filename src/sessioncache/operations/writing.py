@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sessioncache import keys
 from sessioncache.errors import (
@@ -25,8 +24,7 @@ log = logging.getLogger("sessioncache")
 LIST_SESSION: Final = Script("list_session")
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """The session that a write is for, and what has to be true of it; None stands for anything."""
 
     session_id: str
@@ -38,8 +36,7 @@ class Target:
     """Whether a session without a user is this user's to write."""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """What a script says of the session that it wrote: user and workflow as they are stored now."""
 
     rev: int
@@ -138,6 +135,9 @@ def list_elsewhere(call: Call, target: Target, written: Written, ttl: int | None
 
     The session is written by now, and an index is only a hint: one that cannot be reached is no error.
     """
+    known = (written.user_id, written.workflow_id) == (target.user_id, target.workflow_id)
+    if known and call.routing.indexes_join_writes:
+        return
     listed = _joining_indexes(call, target)
     wanted = keys.indexes(call.settings.prefix, written.user_id, written.workflow_id)
     arguments = (target.session_id.encode(), b"%d" % written.updated_at, _ttl_of_indexes(call, ttl))

@@ -178,6 +178,10 @@ class RecordModel:
         """Tell whether a run was built by `unreadable_run`."""
         return run.is_unreadable
 
+    def head_view(self, head: dict[str, Any]) -> RunRecord:
+        """Build a run of a head alone, to be asked what heads answer."""
+        return self.run(head, dict)
+
     def run(self, head: dict[str, Any], load_body: LoadBody) -> RunRecord:
         """Build a run, its body to be loaded on first use."""
         return RunRecord(head, load_body)
