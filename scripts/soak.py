@@ -1,0 +1,439 @@
+"""Write and read in several processes while their server is hurt every second, and count what went wrong.
+
+Each process writes sessions of its own and knows of each what was acknowledged and what may or may not be
+stored, because its outcome is unknown. It reads them back, whole, and compares; and it reads the sessions of
+the other processes, of which it knows how many runs were acknowledged at least. The server is a private
+redis-server with its AOF on (fsync always); half of the processes reach it through a proxy.
+
+    lost    an acknowledged write that is not there, or something older in its place
+    wrong   any other answer that cannot be: of another session, out of order, never written, "no session",
+            or an exception that is not of this library
+
+The exit status is 1 where there is one of either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import multiprocessing
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sessioncache import (
+    OutcomeUnknownError,
+    SessionCache,
+    UnavailableError,
+    WorkflowRunOutput,
+    WorkflowSession,
+)
+from support.servers import RedisServer
+from support.wire import FaultProxy
+
+SECONDS = 60
+PROCESSES = 4
+TIMEOUT = 2.0
+"""Seconds for one call: shorter than some of the faults."""
+LIVE_SESSIONS = 3
+"""Sessions that a process writes at the same time."""
+RUNS = 150
+"""Runs after which a session is compared for the last time but one, and another begun in its place."""
+KEPT_SESSIONS = 20
+"""Finished sessions of a process that are kept until the end and compared then; the oldest are deleted."""
+FAULT_EVERY = 1.0
+REPEATED = 0.5
+"""Writes of unknown outcome that are repeated at once; the others stay unknown."""
+PAYLOAD = "x" * 500
+WIRE_FAULTS = (
+    "reset_on_connect",
+    "reset_before_send",
+    "reset_after_send",
+    "half_reply",
+    "black_hole",
+    "delay",
+)
+
+
+# the model
+
+
+@dataclass
+class Possible:
+    """The values that something may have: the last acknowledged, and any whose outcome is unknown."""
+
+    acknowledged: str | None = None
+    unknown: set[str] = field(default_factory=set)
+
+    def verdict(self, found: str | None) -> str:
+        """Return `right`, `lost` or `wrong`."""
+        if found == self.acknowledged or found in self.unknown:
+            return "right"
+        return "lost" if self.acknowledged is not None else "wrong"
+
+
+@dataclass
+class Model:
+    """What one process knows of one of its sessions: its runs by number, and the keys of its state."""
+
+    session_id: str
+    runs: dict[int, Possible] = field(default_factory=dict)
+    state: dict[str, Possible] = field(default_factory=dict)
+
+    @property
+    def acknowledged_runs(self) -> int:
+        """How many runs are stored for sure."""
+        return sum(possible.acknowledged is not None for possible in self.runs.values())
+
+    def verdicts(self, session: WorkflowSession | None) -> Counter[str]:
+        """Compare a whole session with what is known."""
+        if session is None:
+            return Counter(lost=self.acknowledged_runs, wrong=1)
+        runs = {number_of(run): run.content for run in session.runs or []}
+        state = (session.session_data or {}).get("session_state") or {}
+        verdicts = Counter(possible.verdict(runs.get(number)) for number, possible in self.runs.items())
+        verdicts += Counter(possible.verdict(state.get(key)) for key, possible in self.state.items())
+        verdicts["wrong"] += len(runs.keys() - self.runs.keys()) + len(state.keys() - self.state.keys())
+        verdicts["wrong"] += not is_in_order(session.session_id, session.runs or [])
+        return verdicts
+
+
+def number_of(run: WorkflowRunOutput) -> int:
+    """Return the number that a run has in its session."""
+    return int(str(run.run_id))
+
+
+def is_in_order(session_id: str, runs: list[WorkflowRunOutput]) -> bool:
+    """Tell whether runs are of this session, of rising number, with their own bodies."""
+    numbers = [number_of(run) for run in runs]
+    return numbers == sorted(set(numbers)) and all(
+        str(run.content).startswith(f"{session_id} {run.run_id} ")
+        and run.metadata == {"of": run.run_id, "payload": PAYLOAD}
+        for run in runs
+    )
+
+
+# a worker
+
+
+class Board:
+    """What processes know of each other's sessions: which ones live, and how many runs each has at least."""
+
+    def __init__(self, places: int) -> None:
+        self._values = multiprocessing.get_context("spawn").Array("q", 2 * places)
+        self.places = places
+
+    def publish(self, place: int, generation: int, runs: int) -> None:
+        """Say which session lives in a place."""
+        with self._values.get_lock():
+            self._values[2 * place : 2 * place + 2] = [generation, runs]
+
+    def look(self, place: int) -> tuple[int, int]:
+        """Return the generation in a place, 0 for none, and its runs."""
+        with self._values.get_lock():
+            generation, runs = self._values[2 * place : 2 * place + 2]
+        return generation, runs
+
+
+class Worker:
+    """One process: writes its own sessions, reads its own and those of the others."""
+
+    def __init__(self, url: str, number: int, board: Board) -> None:
+        self.cache = SessionCache.from_url(url, timeout=TIMEOUT, ttl=24 * 3600)
+        self.number = number
+        self.board = board
+        self.counts: Counter[str] = Counter()
+        self.longest = 0.0
+        self.generation = 0
+        self.live: dict[int, Model] = {}
+        self.finished: list[Model] = []
+
+    def work_until(self, end: float) -> None:
+        """Do one thing after the other."""
+        while time.time() < end:
+            place = self.number * LIVE_SESSIONS + random.randrange(LIVE_SESSIONS)
+            if place not in self.live:
+                self.begin(place)
+            else:
+                actions = [self.append, self.replace, self.set_state, self.compare, self.look_at_another]
+                random.choices(actions, weights=[10, 3, 3, 1, 5])[0](place)
+
+    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[str, Any]:
+        """Call the library; return what came of it, and its answer."""
+        started = time.monotonic()
+        outcome, answer = "answered", None
+        try:
+            answer = function(*args, **kwargs)
+        except OutcomeUnknownError:
+            outcome = "unknown"
+        except UnavailableError:
+            outcome = "unavailable"
+        except Exception as error:  # noqa: BLE001 - any other is a wrong answer, and told
+            outcome = "wrong"
+            print(f"wrong: {function.__name__} raised {error!r}", file=sys.stderr, flush=True)
+        self.longest = max(self.longest, time.monotonic() - started)
+        self.counts["operations"] += 1
+        self.counts[outcome] += 1
+        return outcome, answer
+
+    def write(self, possible: Possible, value: str, function: Callable[..., Any], *args: Any) -> None:
+        """Write a value, once more or not where the outcome is unknown, and note what may be stored now."""
+        outcome, _ = self.call(function, *args)
+        while outcome == "unknown" and random.random() < REPEATED:
+            possible.unknown.add(value)
+            outcome, _ = self.call(function, *args)
+        if outcome == "answered":
+            possible.acknowledged = value
+            self.counts["acknowledged"] += 1
+        elif outcome == "unknown":
+            possible.unknown.add(value)
+
+    def begin(self, place: int) -> None:
+        """Create the next session of a place."""
+        self.generation += 1
+        model = Model(session_name(place, self.generation))
+        outcome, _ = self.call(self.cache.upsert_session, WorkflowSession(model.session_id, user_id="u"))
+        if outcome == "answered":
+            self.counts["acknowledged"] += 1
+            self.live[place] = model
+            self.board.publish(place, self.generation, 0)
+
+    def append(self, place: int) -> None:
+        """Append a run; after enough of them, the session is finished."""
+        model = self.live[place]
+        if len(model.runs) >= RUNS:
+            return self.finish(place)
+        self._write_run(model, len(model.runs))
+        generation, _ = self.board.look(place)
+        self.board.publish(place, generation, model.acknowledged_runs)
+        return None
+
+    def replace(self, place: int) -> None:
+        """Write a run of before anew."""
+        model = self.live[place]
+        if model.runs:
+            self._write_run(model, random.choice(list(model.runs)))
+
+    def _write_run(self, model: Model, number: int) -> None:
+        run_id = str(number)
+        content = f"{model.session_id} {run_id} {random.random()}"
+        metadata = {"of": run_id, "payload": PAYLOAD}
+        run = WorkflowRunOutput(
+            run_id=run_id, content=content, created_at=number + 1, status="COMPLETED", metadata=metadata
+        )
+        possible = model.runs.setdefault(number, Possible())
+        self.write(possible, content, self.cache.upsert_run, model.session_id, run)
+
+    def set_state(self, place: int) -> None:
+        """Set a key of the session's state, without loading it."""
+        model = self.live[place]
+        key, value = f"k{random.randrange(8)}", str(random.random())
+        possible = model.state.setdefault(key, Possible())
+        self.write(possible, value, self.cache.update_session_state, model.session_id, {key: value})
+
+    def compare(self, place: int) -> None:
+        """Read a session of this process back."""
+        self.compare_model(self.live[place])
+
+    def compare_model(self, model: Model) -> None:
+        """Load a session, whole, and hold it against its model."""
+        outcome, session = self.call(self.cache.get_session, model.session_id)
+        if outcome == "answered":
+            self.judge(model.session_id, model.verdicts(session))
+
+    def look_at_another(self, _: int) -> None:
+        """Read a session of any process, in one of several ways."""
+        place = random.randrange(self.board.places)
+        generation, least = self.board.look(place)
+        if not generation:
+            return None
+        session_id = session_name(place, generation)
+        last_n = random.choice([None, 5])
+        outcome, session = self.call(self.cache.get_session, session_id, last_n_runs=last_n)
+        if outcome != "answered":
+            return None
+        if session is None:
+            return self.judge(session_id, Counter(wrong=self.board.look(place)[0] == generation))
+        expected = least if last_n is None else min(least, last_n)
+        self.judge(session_id, Counter(lost=max(0, expected - len(session.runs))))
+        return self.judge(session_id, Counter(wrong=not is_in_order(session_id, session.runs)))
+
+    def finish(self, place: int) -> None:
+        """Put a session aside, to be compared at the end; delete one that was put aside long ago."""
+        model = self.live.pop(place)
+        self.board.publish(place, 0, 0)
+        self.finished.append(model)
+        if len(self.finished) > KEPT_SESSIONS:
+            self.compare_model(self.finished[0])
+            self.call(self.cache.delete_session, self.finished.pop(0).session_id)
+
+    def compare_all(self) -> None:
+        """Compare every session with its model, on a server that is left in peace."""
+        for model in [*self.finished, *self.live.values()]:
+            self.compare_model(model)
+            self.counts["compared at the end"] += 1
+
+    def judge(self, session_id: str, verdicts: Counter[str]) -> None:
+        """Count what was found of a session."""
+        for verdict in ("lost", "wrong"):
+            if verdicts[verdict]:
+                print(f"{verdict}: {verdicts[verdict]} in {session_id}", file=sys.stderr, flush=True)
+            self.counts[verdict] += verdicts[verdict]
+
+
+def session_name(place: int, generation: int) -> str:
+    """Return the id of a session."""
+    return f"p{place}-{generation}"
+
+
+def run_worker(url: str, number: int, board: Board, end: float, pipe: Any) -> None:
+    """Work until the end, wait for the server to be left in peace, compare, and report."""
+    logging.getLogger("sessioncache").setLevel(logging.CRITICAL)
+    random.seed(f"{number} {end}")
+    worker = Worker(url, number, board)
+    with worker.cache:
+        worker.work_until(end)
+        pipe.send("done")
+        pipe.recv()
+        worker.compare_all()
+        pipe.send((worker.counts, worker.longest))
+
+
+# faults
+
+
+class Saboteur:
+    """Hurts the server or the way to it, in a way chosen at random each time."""
+
+    def __init__(self, server: RedisServer, proxy: FaultProxy) -> None:
+        self.server = server
+        self.proxy = proxy
+        self.done: Counter[str] = Counter()
+        self.ways: dict[str, Callable[[], None]] = {
+            "kill -9, restart": self._kill,
+            "SIGSTOP": self._pause,
+            "CLIENT KILL": lambda: self._admin("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"),
+            "SCRIPT FLUSH": lambda: self._admin("SCRIPT", "FLUSH"),
+            "no replicas": lambda: self._config("min-replicas-to-write", "1", "0"),
+            "out of memory": lambda: self._config("maxmemory", "1", "0"),
+            "proxy fault": self._break_exchanges,
+            "proxy reset": self.proxy.drop_connections,
+            "proxy down": self._refuse,
+        }
+
+    def strike_until(self, end: float) -> None:
+        """Strike once every second; leave everything whole."""
+        while (left := end - time.time()) > 0:
+            time.sleep(min(left, FAULT_EVERY))
+            way = random.choice(list(self.ways))
+            self.ways[way]()
+            self.done[way] += 1
+        self.proxy.disarm()
+
+    def _kill(self) -> None:
+        self.server.kill()
+        time.sleep(random.uniform(0, 0.5))
+        self.server.start()
+
+    def _pause(self) -> None:
+        self.server.pause()
+        time.sleep(random.uniform(0.1, 1.5) * TIMEOUT)
+        self.server.resume()
+
+    def _config(self, name: str, bad: str, good: str) -> None:
+        self._admin("CONFIG", "SET", name, bad)
+        time.sleep(0.5)
+        self._admin("CONFIG", "SET", name, good)
+
+    def _break_exchanges(self) -> None:
+        for _ in range(5):
+            self.proxy.arm(random.choice(WIRE_FAULTS), times=random.randrange(1, 5))  # type: ignore[arg-type]
+        time.sleep(0.2)
+        self.proxy.disarm()
+
+    def _refuse(self) -> None:
+        with self.proxy.refusing():
+            time.sleep(random.uniform(0.1, 1.5) * TIMEOUT)
+
+    def _admin(self, *command: str) -> None:
+        with contextlib.closing(self.server.client()) as client:
+            client.execute_command(*command)
+
+
+# the whole
+
+
+def main() -> int:
+    """Run the soak, print its table, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"how long (default {SECONDS})")
+    parser.add_argument("--processes", type=int, default=PROCESSES, help=f"default {PROCESSES}")
+    options = parser.parse_args()
+    config = {"appendonly": "yes", "appendfsync": "always"}
+    with RedisServer(unix=False, config=config) as server, FaultProxy(server.socket_path) as proxy:
+        saboteur = Saboteur(server, proxy)
+        counts, longest = soak(saboteur, options.seconds, options.processes)
+        partial = count_partial(server)
+    print_table(options, saboteur.done, counts, longest, partial)
+    return 1 if counts["lost"] or counts["wrong"] or partial else 0
+
+
+def soak(saboteur: Saboteur, seconds: float, processes: int) -> tuple[Counter[str], float]:
+    """Let processes work while the saboteur strikes; return their counts, and the longest call."""
+    context = multiprocessing.get_context("spawn")
+    board = Board(processes * LIVE_SESSIONS)
+    end = time.time() + seconds
+    pipes = []
+    for number in range(processes):
+        url = saboteur.proxy.url if number % 2 else saboteur.server.url
+        ours, theirs = context.Pipe()
+        context.Process(target=run_worker, args=(url, number, board, end, theirs), daemon=True).start()
+        pipes.append(ours)
+    saboteur.strike_until(end)
+    for step in ("done", "reports"):
+        reports = [pipe.recv() for pipe in pipes]
+        if step == "done":
+            for pipe in pipes:
+                pipe.send("compare")
+    return sum((counts for counts, _ in reports), Counter()), max(longest for _, longest in reports)
+
+
+def count_partial(server: RedisServer) -> int:
+    """Count the sessions whose two keys do not fit each other."""
+    admin = server.client()
+    return sum(
+        admin.zcard(meta.replace(b"}:meta", b"}:runs")) != 3 * int(admin.hget(meta, "count") or -1)
+        for meta in admin.scan_iter("*:meta", count=1000)
+    )
+
+
+def print_table(
+    options: argparse.Namespace, faults: Counter[str], counts: Counter[str], longest: float, partial: int
+) -> None:
+    """Print what was done to whom, and what came of it."""
+    rows = {
+        "seconds": f"{options.seconds:,.0f}",
+        "processes": str(options.processes),
+        "faults": f"{faults.total():,}",
+        **{f"  {way}": f"{number:,}" for way, number in sorted(faults.items())},
+        "operations": f"{counts['operations']:,}",
+        "acknowledged writes": f"{counts['acknowledged']:,}",
+        "unknown outcomes": f"{counts['unknown']:,}",
+        "unavailable": f"{counts['unavailable']:,}",
+        "compared at the end": f"{counts['compared at the end']:,}",
+        "lost": f"{counts['lost']:,}",
+        "wrong answers": f"{counts['wrong']:,}",
+        "partial sessions": f"{partial:,}",
+        "longest call": f"{longest:.2f} s, timeout {TIMEOUT:g} s",
+    }
+    for name, value in rows.items():
+        print(f"{name:24}{value:>24}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

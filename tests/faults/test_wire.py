@@ -1,0 +1,357 @@
+"""What a broken connection means: reads are repeated, writes only where surely nothing ran.
+
+Every call ends within its `timeout` and a constant, whatever the other side does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from faults.reaching import a_run, disconnect, run_ids, session, within
+from sessioncache import OutcomeUnknownError, SessionCacheError, UnavailableError
+from support.waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.servers import RedisServer
+    from support.wire import Fault, FaultProxy
+
+LOST: list[Fault] = ["reset_on_connect", "reset_before_send", "reset_after_send", "half_reply"]
+"""Faults that end a connection at once; the first one may strike before anything is sent."""
+
+STALLED: list[Fault] = ["black_hole", "silence", "drip"]
+"""Faults that keep it open, and no answer, or no whole answer, ever comes."""
+
+TIMEOUT = 0.4
+
+
+def _prepared(connect: Any, proxy: FaultProxy, **options: Any) -> Any:
+    """Make a cache on the proxy that has stored session `s` with one run."""
+    cache = connect(proxy.url, **options)
+    cache.upsert_session(session(runs=1))
+    disconnect(cache)
+    return cache
+
+
+def _is_chained(error: BaseException) -> bool:
+    return isinstance(error, SessionCacheError) and error.__cause__ is not None
+
+
+# refused
+
+
+def test_a_refused_read_is_unavailable_after_the_timeout(proxy: FaultProxy, connect: Any) -> None:
+    cache = _prepared(connect, proxy, timeout=TIMEOUT)
+
+    with proxy.refusing(), within(TIMEOUT), pytest.raises(UnavailableError) as caught:
+        cache.get_session("s")
+    assert _is_chained(caught.value)
+
+
+def test_a_refused_write_is_known_not_to_have_run(proxy: FaultProxy, connect: Any) -> None:
+    cache = _prepared(connect, proxy, timeout=TIMEOUT)
+
+    with proxy.refusing(), within(TIMEOUT), pytest.raises(UnavailableError) as caught:
+        cache.upsert_run("s", a_run("r1"))
+    assert _is_chained(caught.value)
+    assert not isinstance(caught.value, OutcomeUnknownError)
+    assert run_ids(cache.get_session("s")) == ["r0"]
+
+
+def test_a_write_waits_for_a_server_that_comes_back(proxy: FaultProxy, connect: Any) -> None:
+    cache = _prepared(connect, proxy)
+    with proxy.refusing():
+        writer = threading.Thread(target=cache.upsert_run, args=("s", a_run("r1")))
+        writer.start()
+        writer.join(0.1)
+        assert writer.is_alive()
+    writer.join()
+
+    assert sorted(run_ids(cache.get_session("s"))) == ["r0", "r1"]
+
+
+# lost
+
+
+@pytest.mark.parametrize("fault", LOST)
+def test_a_lost_read_is_repeated(proxy: FaultProxy, connect: Any, fault: Fault) -> None:
+    cache = _prepared(connect, proxy)
+    proxy.arm(fault)
+
+    assert run_ids(cache.get_session("s")) == ["r0"]
+    assert proxy.armed == 0
+
+
+@pytest.mark.parametrize("fault", LOST)
+def test_a_read_that_is_always_lost_is_unavailable(proxy: FaultProxy, connect: Any, fault: Fault) -> None:
+    cache = _prepared(connect, proxy, timeout=TIMEOUT)
+    proxy.arm(fault, times=1000)
+
+    with within(TIMEOUT), pytest.raises(UnavailableError) as caught:
+        cache.get_session("s")
+    assert _is_chained(caught.value)
+    assert not isinstance(caught.value, OutcomeUnknownError)
+
+
+@pytest.mark.parametrize("fault", LOST[1:])
+def test_a_write_that_is_lost_has_an_unknown_outcome_and_is_sent_once(
+    proxy: FaultProxy, connect: Any, fault: Fault
+) -> None:
+    cache = _prepared(connect, proxy)
+    proxy.arm(fault)
+    proxy.reset()
+
+    with pytest.raises(OutcomeUnknownError) as caught:
+        cache.upsert_run("s", a_run("r1"))
+    assert _is_chained(caught.value)
+    assert proxy.connections <= 1
+
+
+@pytest.mark.parametrize("fault", LOST)
+def test_repeating_a_write_of_unknown_outcome_stores_it_once(
+    proxy: FaultProxy, connect: Any, fault: Fault
+) -> None:
+    cache = _prepared(connect, proxy)
+    for number in range(1, 4):
+        proxy.arm(fault)
+        with contextlib.suppress(OutcomeUnknownError):
+            cache.upsert_run("s", a_run(f"r{number}", created_at=number + 1))
+        cache.upsert_run("s", a_run(f"r{number}", created_at=number + 1))
+
+    assert run_ids(cache.get_session("s")) == ["r0", "r1", "r2", "r3"]
+
+
+@pytest.mark.parametrize("fault", LOST)
+def test_repeating_the_save_of_a_session_is_safe(proxy: FaultProxy, connect: Any, fault: Fault) -> None:
+    """Created anew, and loaded and changed."""
+    cache = connect(proxy.url)
+    new = session("new", runs=2, session_data={"a": 1})
+    proxy.arm(fault)
+    with contextlib.suppress(OutcomeUnknownError):
+        cache.upsert_session(new)
+    cache.upsert_session(new)
+    loaded = cache.get_session("new")
+    loaded.session_data["b"] = 2
+    disconnect(cache)
+    proxy.arm(fault)
+    with contextlib.suppress(OutcomeUnknownError):
+        cache.upsert_session(loaded)
+    cache.upsert_session(loaded)
+
+    stored = cache.get_session("new")
+    assert stored.session_data == {"a": 1, "b": 2}
+    assert run_ids(stored) == ["r0", "r1"]
+
+
+def test_an_idle_connection_that_was_closed_is_noticed_before_a_write_is_sent(
+    proxy: FaultProxy, connect: Any, client_kind: str, request: pytest.FixtureRequest
+) -> None:
+    if client_kind == "async":
+        request.applymarker(
+            pytest.mark.xfail(reason="AsyncPool takes a connection that was reset for a good one")
+        )
+    cache = _prepared(connect, proxy)
+    for number in range(20):
+        proxy.drop_connections()
+
+        cache.upsert_run("s", a_run(f"x{number}"))
+
+
+@pytest.mark.parametrize("fault", ["reset_after_send", "half_reply", "silence", "drip"])
+def test_what_was_left_of_a_reply_is_never_the_answer_to_another_question(
+    proxy: FaultProxy, connect: Any, fault: Fault
+) -> None:
+    cache = connect(proxy.url, timeout=TIMEOUT)
+    for name in ("a", "b"):
+        cache.upsert_session(session(name, session_data={"name": name}))
+    for number in range(3):
+        proxy.arm(fault, seconds=0.05)
+        with contextlib.suppress(UnavailableError):
+            cache.get_session("a")
+
+        assert cache.get_session("b").session_data == {"name": "b"}, number
+
+
+# stalled
+
+
+@pytest.mark.parametrize("fault", STALLED)
+@pytest.mark.parametrize("timeout", [0.2, 0.6])
+def test_a_read_ends_with_its_timeout_however_the_answer_stalls(
+    proxy: FaultProxy, connect: Any, fault: Fault, timeout: float
+) -> None:
+    cache = _prepared(connect, proxy, timeout=timeout)
+    proxy.arm(fault, times=1000, seconds=0.05)
+
+    with within(timeout), pytest.raises(UnavailableError) as caught:
+        cache.get_session("s")
+    assert _is_chained(caught.value)
+
+
+@pytest.mark.parametrize("fault", STALLED)
+def test_a_write_ends_with_its_timeout_however_the_answer_stalls(
+    proxy: FaultProxy, connect: Any, fault: Fault
+) -> None:
+    cache = _prepared(connect, proxy, timeout=TIMEOUT)
+    proxy.arm(fault, seconds=0.05)
+
+    with within(TIMEOUT), pytest.raises(OutcomeUnknownError) as caught:
+        cache.upsert_run("s", a_run("r1"))
+    assert _is_chained(caught.value)
+    proxy.disarm()
+    cache.upsert_run("s", a_run("r1", created_at=2))
+    assert sorted(run_ids(cache.get_session("s"))) == ["r0", "r1"]
+
+
+def test_a_slow_answer_is_an_answer(proxy: FaultProxy, connect: Any) -> None:
+    cache = _prepared(connect, proxy)
+    proxy.arm("delay", seconds=0.2)
+    assert run_ids(cache.get_session("s")) == ["r0"]
+    proxy.arm("delay", seconds=0.2)
+
+    cache.upsert_run("s", a_run("r1"))
+
+
+@pytest.mark.parametrize("fault", STALLED)
+def test_a_login_that_stalls_ends_with_the_timeout(proxy: FaultProxy, connect: Any, fault: Fault) -> None:
+    cache = connect(proxy.url.replace("redis://", "redis://user:password@"), timeout=TIMEOUT)
+    proxy.arm(fault, times=1000, match=b"AUTH", seconds=0.07)
+
+    with within(TIMEOUT), pytest.raises(UnavailableError) as caught:
+        cache.upsert_session(session())
+    assert not isinstance(caught.value, OutcomeUnknownError)
+
+
+def test_a_paused_server_is_unavailable_after_the_timeout(connect: Any, redis_server: RedisServer) -> None:
+    cache = connect(redis_server.url, timeout=TIMEOUT, prefix="paused")
+    cache.delete_session("s")
+    cache.upsert_session(session())
+    redis_server.pause()
+    try:
+        with within(TIMEOUT), pytest.raises(UnavailableError):
+            cache.get_session("s")
+        with within(TIMEOUT), pytest.raises(OutcomeUnknownError):
+            cache.upsert_run("s", a_run())
+    finally:
+        redis_server.resume()
+
+    cache.upsert_run("s", a_run())
+    assert run_ids(cache.get_session("s")) == ["r"]
+
+
+@contextlib.contextmanager
+def _black_hole() -> Iterator[int]:
+    """Give a port whose connections neither open nor fail: its line of those waiting is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(8):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def test_connecting_into_a_black_hole_ends_with_the_timeout(connect: Any) -> None:
+    with _black_hole() as port:
+        cache = connect(f"redis://127.0.0.1:{port}", timeout=TIMEOUT)
+
+        with within(TIMEOUT), pytest.raises(UnavailableError) as caught:
+            cache.get_session("s")
+        with within(TIMEOUT), pytest.raises(UnavailableError) as caught:
+            cache.upsert_session(session())
+    assert not isinstance(caught.value, OutcomeUnknownError)
+
+
+@contextlib.contextmanager
+def _slow_reader(every: float) -> Iterator[int]:
+    """Give a port where what is sent is read a little at a time, and never answered."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        done = threading.Event()
+        reader = threading.Thread(target=_read_slowly, args=(listener, every, done))
+        reader.start()
+        yield listener.getsockname()[1]
+        done.set()
+        reader.join()
+
+
+def _read_slowly(listener: socket.socket, every: float, done: threading.Event) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        while not done.wait(every) and connection.recv(4096):
+            pass
+
+
+def test_a_server_that_takes_a_request_slowly_cannot_hold_a_call_beyond_its_timeout(connect: Any) -> None:
+    """Not even where the request goes out in many pieces, each of which makes some progress."""
+    runs = [a_run(f"r{number}", content="x" * 20_000) for number in range(150)]
+    with _slow_reader(every=0.01) as port:
+        cache = connect(f"redis://127.0.0.1:{port}", timeout=TIMEOUT)
+
+        with within(TIMEOUT + 0.1), pytest.raises(OutcomeUnknownError):
+            cache.upsert_runs("s", runs)
+
+
+def test_waiting_for_a_busy_connection_ends_with_the_timeout(proxy: FaultProxy, connect: Any) -> None:
+    """Nothing was sent, so even a write knows that it did not run."""
+    cache = connect(f"{proxy.url}?max_connections=1", timeout=TIMEOUT)
+    patient = connect(proxy.url)
+    patient.upsert_session(session())
+    proxy.arm("silence", match=b"HGETALL")
+    reader = threading.Thread(target=_swallow, args=(lambda: cache.get_session("s"),))
+    reader.start()
+    wait_for(lambda: not proxy._armed, "the reader to hold the connection")
+
+    with within(TIMEOUT), contextlib.suppress(UnavailableError):
+        cache.upsert_run("s", a_run())
+    reader.join()
+    cache.upsert_run("s", a_run())
+
+
+def _swallow(call: Callable[[], Any]) -> None:
+    with contextlib.suppress(SessionCacheError):
+        call()
+
+
+def test_garbage_in_place_of_an_answer_is_unavailable(connect: Any) -> None:
+    with _speaking(itertools.repeat(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
+        cache = connect(f"redis://127.0.0.1:{port}", timeout=TIMEOUT)
+
+        with within(TIMEOUT), pytest.raises(UnavailableError):
+            cache.get_session("s")
+        with within(TIMEOUT), pytest.raises(OutcomeUnknownError):
+            cache.upsert_session(session())
+
+
+@contextlib.contextmanager
+def _speaking(answers: Iterator[bytes]) -> Iterator[int]:
+    """Give a port that answers whatever is asked with the next of these."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=_speak, args=(listener, answers), daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+def _speak(listener: socket.socket, answers: Iterator[bytes]) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                while connection.recv(65_536):
+                    connection.sendall(next(answers))
+
+
+@pytest.mark.parametrize("host", ["foo..bar", "a" * 70])
+def test_a_host_that_can_be_none_is_an_error_of_ours(connect: Any, host: str) -> None:
+    with pytest.raises(SessionCacheError):
+        connect(f"redis://{host}", timeout=TIMEOUT).get_session("s")
