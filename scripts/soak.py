@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import logging
 import multiprocessing
 import random
@@ -40,6 +41,8 @@ SECONDS = 60
 PROCESSES = 4
 TIMEOUT = 2.0
 """Seconds for one call: shorter than some of the faults."""
+LATE = 2.0
+"""Seconds beyond its timeout after which a call that is still under way shows where it is."""
 LIVE_SESSIONS = 3
 """Sessions that a process writes at the same time."""
 RUNS = 150
@@ -167,6 +170,7 @@ class Worker:
         """Call the library; return what came of it, and its answer."""
         started = time.monotonic()
         outcome, answer = "answered", None
+        faulthandler.dump_traceback_later(TIMEOUT + LATE)
         try:
             answer = function(*args, **kwargs)
         except OutcomeUnknownError:
@@ -176,6 +180,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - any other is a wrong answer, and told
             outcome = "wrong"
             print(f"wrong: {function.__name__} raised {error!r}", file=sys.stderr, flush=True)
+        faulthandler.cancel_dump_traceback_later()
         self.longest = max(self.longest, time.monotonic() - started)
         self.counts["operations"] += 1
         self.counts[outcome] += 1

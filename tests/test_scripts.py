@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import sessioncache.operations
-from sessioncache.flow import Script
+from sessioncache.flow import READ_UNIT, Script
 
 if TYPE_CHECKING:
     from support.servers import RedisServer
@@ -41,7 +41,7 @@ def code_of(name: str) -> str:
 
 def scripts() -> dict[str, Script]:
     """Every script that an operation runs, by the text of its last file."""
-    found: dict[str, Script] = {}
+    found: dict[str, Script] = {"read_unit": READ_UNIT}
     for module in pkgutil.walk_packages(sessioncache.operations.__path__, "sessioncache.operations."):
         for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, Script):

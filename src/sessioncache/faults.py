@@ -26,6 +26,7 @@ class Action(Enum):
     RETRY = auto()
     REDIRECT = auto()
     SEND_SCRIPT = auto()
+    READ_IN_SCRIPT = auto()
     RAISE = auto()
 
 
@@ -90,6 +91,8 @@ def action(exc: BaseException, *, writes: bool) -> Action:
     found = code(exc)
     if found == "NOSCRIPT":
         return Action.SEND_SCRIPT
+    if found == "OOM" and not writes:
+        return Action.READ_IN_SCRIPT
     if found in ("MOVED", "ASK"):
         return Action.REDIRECT
     if found in _SURELY_NOT_RUN or (found == _LOST and not writes):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Iterable, Sequence
 from importlib.resources import files
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from .errors import ReplyMismatchError
 
@@ -90,6 +90,12 @@ class Request(NamedTuple):
         (command,) = self.commands
         return self._replace(commands=((b"EVAL", self.script.text, *command[2:]),))
 
+    def as_script(self) -> Request:
+        """Return the same unit of reads as a script: a full server refuses whatever comes behind MULTI."""
+        keys = tuple(dict.fromkeys(command[1] for command in self.commands))
+        words = [part for command in self.commands for part in (b"%d" % len(command), *command)]
+        return READ_UNIT.call(keys, words, writes=False)
+
     def settle(self, replies: Sequence[Any]) -> Any:
         """Return the reply, or the list of replies of an atomic unit; raise the error it holds."""
         answer = replies[-1]
@@ -108,3 +114,6 @@ class Request(NamedTuple):
         for part in answer:
             if isinstance(part, Exception):
                 raise part
+
+
+READ_UNIT: Final = Script("read_unit")

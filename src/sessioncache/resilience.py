@@ -91,6 +91,8 @@ def ask(call: Call, request: Request) -> Flow[Any]:
             action = faults.action(exc, writes=request.writes)
             if action is Action.SEND_SCRIPT:
                 request = request.with_full_script()
+            elif action is Action.READ_IN_SCRIPT and request.script is None:
+                request = request.as_script()
             elif address is not None and isinstance(exc, faults.RedirectError):
                 asking = yield from _redirect(call, exc, address)
             elif action is Action.RETRY:

@@ -309,7 +309,6 @@ def test_out_of_memory_writes_fail_and_deletions_go_on(
     assert admin.keys("t:{*") == []
 
 
-@pytest.mark.xfail(reason="a full server refuses to queue any command behind MULTI")
 def test_out_of_memory_reads_go_on(own: RedisServer, stored: Any, admin: redis.Redis) -> None:
     admin.config_set("maxmemory", 1)
 

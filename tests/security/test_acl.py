@@ -74,7 +74,7 @@ def _calls(cache: Any, admin: redis.Redis) -> dict[str, Callable[[], Any]]:
         "update_session_state": lambda: cache.update_session_state("s", {"k": 1}, remove=["other"]),
         "update_session": lambda: cache.update_session("s", lambda found: found.metadata.update(x=1)),
         "list_sessions": lambda: _list(cache, admin),
-        "delete_run": lambda: cache.delete_run("s", "r1"),
+        "delete_run": lambda: cache.upsert_run("s", a_run("r9", created_at=9)) or cache.delete_run("s", "r9"),
         "delete_session": lambda: cache.delete_session("s"),
     }
 

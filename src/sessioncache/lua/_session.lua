@@ -25,7 +25,7 @@ local function open()
   if members == 0 and redis.call('EXISTS', meta) == 0 then return nil, 'absent' end
   if f[8] and f[8] ~= '1' then return nil, 'version' end
   for i = 1, 4 do
-    if not tonumber(f[i]) then return nil, 'damaged' end
+    if not tonumber(f[i]) or #f[i] > 16 then return nil, 'damaged' end
   end
   if not f[8] or members ~= f[3] * 3 then return nil, 'damaged' end
   if ARGV[4] ~= '' and ARGV[4] ~= f[2] then return nil, 'absent' end
@@ -48,11 +48,12 @@ local function expire(had_runs)
   end
 end
 
--- List the session in every index given, which lives at least as long as its longest session.
+-- List the session in every index given, which lives at least as long as its longest session. An index is
+-- only a hint: one that is no sorted set does not undo what is written by now.
 local function list(s)
   for i = 3, #KEYS do
     local left = redis.call('PTTL', KEYS[i])
-    redis.call('ZADD', KEYS[i], s.updated_at, ARGV[5])
+    redis.pcall('ZADD', KEYS[i], s.updated_at, ARGV[5])
     if ARGV[6] == '' then
       if left >= 0 then redis.call('PERSIST', KEYS[i]) end
     elseif left == -2 or (left >= 0 and left < tonumber(ARGV[6])) then

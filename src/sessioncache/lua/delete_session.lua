@@ -6,5 +6,5 @@
 local s, status = open()
 if not s and status ~= 'damaged' then return {status} end
 redis.call('UNLINK', meta, runs)
-for i = 3, #KEYS do redis.call('ZREM', KEYS[i], ARGV[5]) end
+for i = 3, #KEYS do redis.pcall('ZREM', KEYS[i], ARGV[5]) end
 return s and answer(s) or {status}

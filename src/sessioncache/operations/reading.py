@@ -69,6 +69,10 @@ IDENTITY: Final = (b"session_id", b"schema", b"count", b"rev", b"born")
 """Fields of the hash that every read asks for, to know whether its answer is one."""
 
 
+LONGEST_NUMBER: Final = 16
+"""Digits of the largest number that scripts write."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What every read knows of its session, besides what it asked."""
@@ -89,13 +93,17 @@ def identify(session_id: str, stored: Sequence[bytes | None], members: int) -> I
         raise ReplyMismatchError(f"the answer is not about session {session_id!r}")
     if schema is not None and schema != SCHEMA:
         raise DamagedSessionError(f"session {session_id!r} is stored in a layout of another version")
-    if None not in stored and count and rev and born and (count + rev + born).isdigit():
+    if stored_id and schema and count and rev and born and _are_numbers(count, rev, born):
         if members == int(count) * MEMBERS_PER_RUN:
             return Identity(int(count), int(rev), born)
     elif not members and not any(stored):
         return None
     log_damaged(session_id)
     return None
+
+
+def _are_numbers(*texts: bytes) -> bool:
+    return all(text.isdigit() and len(text) <= LONGEST_NUMBER for text in texts)
 
 
 def has_all(session_id: str, count: int, limit: int | None, *found: int, offset: int = 0) -> bool:

@@ -46,7 +46,7 @@ def refresh(call: Call, session: Any) -> Flow[bool]:
         )
     meta, _ = keys.session_keys(call.settings.prefix, session.session_id)
     rev, born = yield from ask(call, Request(meta, ((b"HMGET", meta, b"rev", b"born"),)))
-    if rev is not None and born == origin.born and int(rev) == origin.rev:
+    if born == origin.born and rev == b"%d" % origin.rev:
         return False
     fields, members = yield from _read_changed(call, session.session_id, origin)
     _merge(call, session, origin, fields, _stored_runs(call, session.session_id, origin, members))

@@ -146,5 +146,5 @@ def list_elsewhere(call: Call, target: Target, written: Written, ttl: int | None
         return
     try:
         yield from ask_all(call, requests)
-    except UnavailableError as exc:
+    except (UnavailableError, DamagedSessionError) as exc:
         log.warning("session %r is not listed in every index: %s", target.session_id, exc)
