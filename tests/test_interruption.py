@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+import coverage
 import pytest
 import redis
 
@@ -183,6 +184,10 @@ def _in_child(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _send_answer(sender: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Send what a function returns; unmeasured, for coverage's lock does not survive an interruption."""
+    measuring = coverage.Coverage.current()
+    if measuring is not None:
+        measuring.stop()
     sender.send(function(*args))
 
 

@@ -21,7 +21,9 @@ def embedded_async_client(name: str) -> Any:
 
 
 def _server(name: str) -> Any:
+    """Return a server whose database exists: of threads that connect first, each could make its own."""
     server = _fakeredis().FakeServer()
+    _fakeredis().FakeRedis(server=server).ping()
     return _servers.setdefault(name, server) if name else server
 
 

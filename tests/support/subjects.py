@@ -27,13 +27,20 @@ def client_kinds() -> list[str]:
     return ["sync", "async"] if hasattr(sessioncache, "AsyncSessionCache") else ["sync"]
 
 
+def _fake_server() -> fakeredis.FakeServer:
+    """A server whose database exists: of threads that connect first, each could make one of its own."""
+    server = fakeredis.FakeServer()
+    fakeredis.FakeRedis(server=server).ping()
+    return server
+
+
 @dataclass
 class Subject:
     """A server with nothing in it: a real one, or (`real` is None) an embedded one of its own."""
 
     name: str
     real: RedisServer | None = None
-    fake: fakeredis.FakeServer = field(default_factory=fakeredis.FakeServer)
+    fake: fakeredis.FakeServer = field(default_factory=_fake_server)
 
     @property
     def url(self) -> str:
