@@ -42,7 +42,7 @@ class AsyncPool:
         while self._idle:
             connection = self._idle.pop()
             try:
-                if not await connection.can_read():
+                if not _is_closing(connection) and not await connection.can_read():
                     return connection
             except RedisConnectionError:
                 pass
@@ -65,7 +65,7 @@ class AsyncPool:
 
     async def _put_back(self, connection: Connection) -> None:
         if self._closed:
-            await connection.disconnect(nowait=True)
+            await connection.disconnect()
         else:
             self._idle.append(connection)
 
@@ -82,11 +82,19 @@ class AsyncPool:
 async def _converse(connection: Connection, commands: Sequence[Command]) -> list[Any]:
     """Send commands and read as many replies; whatever goes wrong, close: a later call must not read ours."""
     try:
+        if _is_closing(connection):
+            raise NotSentError from RedisConnectionError("the server closed the connection")  # noqa: TRY301
         await connection.send_packed_command([pack_commands(commands)], check_health=False)
         return [await _read(connection) for _ in commands]
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
+
+
+def _is_closing(connection: Connection) -> bool:
+    """Tell whether the socket was reset or closed; an embedded server has none."""
+    transport = getattr(connection._writer, "transport", None)  # noqa: SLF001 - redis-py does not tell
+    return transport is not None and transport.is_closing()
 
 
 async def _read(connection: Connection) -> Any:

@@ -244,11 +244,14 @@ def test_a_payload_cut_or_flipped_is_an_error_of_ours_or_decodes(stored: Stored,
     flipped = bytes([member[at] ^ (1 << data.draw(st.integers(0, 7)))])
     stored.replace(kind, member[:at] if cut else member[:at] + flipped + member[at + 1 :])
 
+    session = None
     with contextlib.suppress(SessionCacheError):
-        for run in stored.cache.get_session("s").runs:
+        session = stored.cache.get_session("s")  # absent, where what was flipped is another run's body now
+    for run in session.runs if session else ():
+        with contextlib.suppress(SessionCacheError):
             run.to_dict()
-    with contextlib.suppress(SessionCacheError):
-        assert _contents(stored.cache.get_session("s").runs[:2]) == WHOLE[:2]
+    if session:
+        assert _contents(session.runs[:2]) == WHOLE[:2]
 
 
 # clocks

@@ -151,12 +151,8 @@ def test_repeating_the_save_of_a_session_is_safe(proxy: FaultProxy, connect: Any
 
 
 def test_an_idle_connection_that_was_closed_is_noticed_before_a_write_is_sent(
-    proxy: FaultProxy, connect: Any, client_kind: str, request: pytest.FixtureRequest
+    proxy: FaultProxy, connect: Any
 ) -> None:
-    if client_kind == "async":
-        request.applymarker(
-            pytest.mark.xfail(reason="AsyncPool takes a connection that was reset for a good one")
-        )
     cache = _prepared(connect, proxy)
     for number in range(20):
         proxy.drop_connections()
