@@ -32,6 +32,7 @@ settings.register_profile(
     # Examples share the function's cache: each uses session ids of its own.
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
+settings.register_profile("quick", settings.get_profile("suite"), max_examples=10)
 settings.load_profile("suite")
 
 
