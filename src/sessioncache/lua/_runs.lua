@@ -6,17 +6,18 @@
 local RUN_ARGUMENTS = 6
 
 -- Find what is stored of each run from ARGV[first] on; nil and the run_id where one is of a later attempt.
+-- A run's order is kept as text, its score: Lua would write the number out anew for every command.
 local function find(first)
   local found = {}
   for i = first, #ARGV, RUN_ARGUMENTS do
     local mark = redis.call('ZSCORE', runs, 'i' .. ARGV[i])
     if mark then
-      local order = tonumber(mark) * ID_SCALE
-      local head = redis.call('ZRANGE', runs, order, order, 'BYSCORE')[1] or ''
+      local score = exact(tonumber(mark) * ID_SCALE)
+      local head = redis.call('ZRANGE', runs, score, score, 'BYSCORE')[1] or ''
       local attempt = string.match(head, '^h(%d*):') or ''
       local mine = ARGV[i + 2]
       if mine ~= '' and attempt ~= '' and tonumber(mine) < tonumber(attempt) then return nil, ARGV[i] end
-      found[ARGV[i]] = {order = order, attempt = attempt}
+      found[ARGV[i]] = {score = score, mark = mark, attempt = attempt}
     end
   end
   return found
@@ -37,14 +38,15 @@ local function place(s, found, first)
     local id = ARGV[i]
     if not found[id] and ARGV[i + 3] ~= '1' then
       s.count = s.count + 1
-      found[id] = {order = next_order(s, tonumber(ARGV[i + 1])), attempt = '', new = true}
+      local order = next_order(s, tonumber(ARGV[i + 1]))
+      found[id] = {score = exact(order), mark = order / ID_SCALE, attempt = '', new = true}
     end
   end
 end
 
-local function remove(order)
-  redis.call('ZREMRANGEBYSCORE', runs, order, order)
-  redis.call('ZREMRANGEBYSCORE', runs, -order, -order)
+local function remove(score)
+  redis.call('ZREMRANGEBYSCORE', runs, score, score)
+  redis.call('ZREMRANGEBYSCORE', runs, '-' .. score, '-' .. score)
 end
 
 -- Write each run; its head says as of which write, counted from the session's birth, the run is what it is.
@@ -54,9 +56,9 @@ local function put(s, found, first)
     local run = found[ARGV[i]]
     if run then
       local attempt = ARGV[i + 2] ~= '' and ARGV[i + 2] or run.attempt
-      if not run.new then remove(run.order) end
-      redis.call('ZADD', runs, run.order, 'h' .. attempt .. ':' .. version .. ':' .. ARGV[i + 4],
-        run.order / ID_SCALE, 'i' .. ARGV[i], -run.order, ARGV[i + 5])
+      if not run.new then remove(run.score) end
+      redis.call('ZADD', runs, run.score, 'h' .. attempt .. ':' .. version .. ':' .. ARGV[i + 4],
+        run.mark, 'i' .. ARGV[i], '-' .. run.score, ARGV[i + 5])
     end
   end
 end
