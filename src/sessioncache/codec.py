@@ -57,15 +57,22 @@ def pack(value: object, path: str) -> bytes:
 def _pack_checked(value: object) -> bytes:
     """Pack, and read back once: nothing is ever stored that cannot be loaded."""
     packed: bytes = msgpack.packb(value, default=_extend)
+    _check_size(packed)
     _decode(packed, _restore, raw=True)
     return packed
+
+
+def _check_size(packed: bytes) -> None:
+    if len(packed) > MAX_PACKED_BYTES:
+        raise CodecError(f"{len(packed)} bytes are over the limit of {MAX_PACKED_BYTES}")
 
 
 def unpack(packed: bytes) -> Any:
     """Return the value of packed bytes; raise CodecError for whatever is none."""
     if packed[:1] != FORMAT:
         raise CodecError(f"format {packed[:1].hex() or 'missing'} is unknown to this version")
-    return _decode(memoryview(packed)[1:], _restore)
+    _check_size(packed)
+    return _decode(packed[1:], _restore)
 
 
 def unpack_dict(packed: bytes) -> dict[str, Any]:
@@ -92,12 +99,18 @@ def unpack_pair(packed: bytes) -> tuple[str, dict[str, Any]]:
     raise CodecError("no pair of a name and a dict")
 
 
-def _decode(data: memoryview | bytes, ext_hook: ExtHook, *, use_list: bool = True, raw: bool = False) -> Any:
-    if len(data) > MAX_PACKED_BYTES:
-        raise CodecError(f"{len(data)} bytes are over the limit of {MAX_PACKED_BYTES}")
-    limits = {"max_array_len": MAX_ITEMS, "max_map_len": MAX_ITEMS} if len(data) > MAX_ITEMS else _NO_LIMITS
+def _decode(data: bytes, ext_hook: ExtHook, *, use_list: bool = True, raw: bool = False) -> Any:
     try:
-        return msgpack.unpackb(data, ext_hook=ext_hook, use_list=use_list, raw=raw, **limits)
+        if len(data) <= MAX_ITEMS:  # too small to have as many: without limits it takes half as long
+            return msgpack.unpackb(data, ext_hook=ext_hook, use_list=use_list, raw=raw)
+        return msgpack.unpackb(
+            data,
+            ext_hook=ext_hook,
+            use_list=use_list,
+            raw=raw,
+            max_array_len=MAX_ITEMS,
+            max_map_len=MAX_ITEMS,
+        )
     except CodecError:
         raise
     except (ValueError, TypeError, OverflowError, ArithmeticError, msgpack.UnpackException) as exc:
@@ -105,9 +118,6 @@ def _decode(data: memoryview | bytes, ext_hook: ExtHook, *, use_list: bool = Tru
 
 
 ExtHook = Callable[[int, bytes], Any]
-
-_NO_LIMITS: Final[dict[str, int]] = {}
-"""Not passed where a value is too small to have so many items: msgpack takes half as long then."""
 
 
 def _extend(value: Any) -> Any:

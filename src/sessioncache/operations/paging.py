@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from sessioncache import keys
@@ -78,9 +79,8 @@ def read_page(
     identity = identify(session_id, stored_identity, n_members)
     if identity is None or not has_all(session_id, identity.count, size, *map(len, found), offset=offset):
         raise SessionNotFoundError(f"there is no session {session_id!r}")
-    members = list(zip(*found, strict=True))
-    built = [part.build(call.settings.model, session_id, *run) for run in members]
-    n_bytes = sum(len(member) for run in members for member in run)
+    built = [part.build(call.settings.model, session_id, *run) for run in zip(*found, strict=True)]
+    n_bytes = sum(map(len, chain.from_iterable(found)))
     return Page(built if oldest else built[::-1], len(built), identity.rev, identity.count, n_bytes)
 
 
