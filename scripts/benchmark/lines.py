@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from .stage import Stage
 from .systems import LAST, SYSTEMS
-from .timing import Contestant, Sample, measure_all
+from .timing import Sample, measure_all
 
 LENGTHS: Final = (10, 100, 1_000, 10_000)
 QUICK_LENGTHS: Final = LENGTHS[:-1]
@@ -34,7 +34,7 @@ async def measure(stage: Stage, runs: int, without: frozenset[str], seconds: flo
     points = []
     systems = [name for name in SYSTEMS if name not in without]
     for number, title in enumerate(TITLES):
-        contestants: dict[str, Contestant] = {name: SYSTEMS[name][number](stage, runs) for name in systems}
+        contestants = [SYSTEMS[name][number](stage, runs) for name in systems]
         stage.say(f"{title}, {runs:,} runs")
         samples = await measure_all(contestants, seconds)
         points += [Point(name, title, runs, got) for name, got in zip(systems, samples, strict=True)]

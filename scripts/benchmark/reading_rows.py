@@ -42,7 +42,7 @@ async def _last_runs_against_agno(stage: Stage, seconds: float) -> Duel:
     ours, theirs = cache_last(stage, RUNS), agno_last(stage, RUNS)
     ids, agno_ids = ([run.run_id for run in lookup.call(None).runs] for lookup in (ours, theirs))
     assert ids == agno_ids, "the systems do not agree on the last runs"
-    return await duel(ours, theirs, seconds)
+    return await duel(ours, theirs, seconds, _bare_last(stage))
 
 
 @row(
@@ -53,13 +53,17 @@ async def _last_runs_against_agno(stage: Stage, seconds: float) -> Duel:
     Target(1.4),
 )
 async def _last_runs_against_limit(stage: Stage, seconds: float) -> Duel:
+    return await duel(cache_last(stage, RUNS), _bare_last(stage), seconds)
+
+
+def _bare_last(stage: Stage) -> Contestant:
     session_id = stage.session(RUNS)
 
     def fetch(_: Any) -> Any:
         fields, heads, bodies = bare.fetch(stage.bare, session_id, LAST)
         return fields, bare.unpack_heads(heads), bodies
 
-    return await duel(cache_last(stage, RUNS), Contestant(fetch), seconds)
+    return Contestant(fetch)
 
 
 @row(
@@ -91,7 +95,7 @@ async def _history_against_agno(stage: Stage, seconds: float) -> Duel:
     theirs = Contestant(lambda _: load().get_chat_history(last_n_runs=HISTORY))
     turns, agno_turns = ([(t.input, t.output) for t in side.call(None)] for side in (ours, theirs))
     assert turns == agno_turns, "the systems do not agree on the history"
-    return await duel(ours, theirs, seconds)
+    return await duel(ours, theirs, seconds, _bare_history(stage))
 
 
 @row(
@@ -104,10 +108,13 @@ async def _history_against_agno(stage: Stage, seconds: float) -> Duel:
 )
 async def _history_against_limit(stage: Stage, seconds: float) -> Duel:
     session_id = stage.session(RUNS)
-    _, runs_key = bare.cache_keys(session_id)
     ours = Contestant(lambda _: stage.cache.get_chat_history(session_id, last_n_runs=HISTORY))
-    theirs = Contestant(lambda _: bare.unpack_heads(bare.newest_heads(stage.bare, runs_key, HISTORY)))
-    return await duel(ours, theirs, seconds)
+    return await duel(ours, _bare_history(stage), seconds)
+
+
+def _bare_history(stage: Stage) -> Contestant:
+    _, runs_key = bare.cache_keys(stage.session(RUNS))
+    return Contestant(lambda _: bare.unpack_heads(bare.newest_heads(stage.bare, runs_key, HISTORY)))
 
 
 @row(

@@ -28,10 +28,13 @@ STYLES: Final = {"met": "green", "missed": "bold red"}
 
 def ratios(results: Sequence[Result]) -> Table:
     """Return the table of the ratios to be reached."""
-    table = Table(title="Ratios in one run: medians, and between which half of all pairs lie")
+    caption = "Limit: the ratio of bare redis-py commands that move the same bytes, timed in the same rounds."
+    table = Table(
+        title="Ratios in one run: medians, and between which half of all pairs lie", caption=caption
+    )
     for heading in ("call", "against"):
         table.add_column(heading, overflow="fold")
-    for heading in ("ours", "theirs", "ratio", "target", ""):
+    for heading in ("ours", "theirs", "ratio", "limit", "target", ""):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         row = result.row
@@ -42,13 +45,14 @@ def ratios(results: Sequence[Result]) -> Table:
     return table
 
 
-def _measured(result: Result) -> tuple[str, str, str]:
+def _measured(result: Result) -> tuple[str, str, str, str]:
     if result.duel is None:
-        return "", "", ""
+        return "", "", "", ""
     ratio, low, high = result.ratio
     spread = "" if low == high else f" ({_number(low)}-{_number(high)})"
+    limit = _number(result.limit_ratio[0]) if result.limit_ratio else ""
     duel = result.duel
-    return amount(duel.ours, duel.unit), amount(duel.theirs, duel.unit), _number(ratio) + spread
+    return amount(duel.ours, duel.unit), amount(duel.theirs, duel.unit), _number(ratio) + spread, limit
 
 
 def _number(ratio: float) -> str:
@@ -141,10 +145,16 @@ def _row(result: Result) -> dict[str, Any]:
 
 
 def _figures(result: Result, duel: Duel) -> dict[str, Any]:
-    ratio, low, high = result.ratio
-    return {
+    figures = {
         "unit": duel.unit,
         "ours": duel.ours.as_dict(),
         "theirs": duel.theirs.as_dict(),
-        "ratio": {"median": ratio, "low": low, "high": high},
+        "ratio": _spread(result.ratio),
     }
+    if duel.limit and result.limit_ratio:
+        figures |= {"limit": duel.limit.as_dict(), "limit ratio": _spread(result.limit_ratio)}
+    return figures
+
+
+def _spread(ratio: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip(("median", "low", "high"), ratio, strict=True))

@@ -9,7 +9,7 @@ from typing import Any, Final
 import sessioncache
 
 from .stage import Stage
-from .timing import Duel
+from .timing import Duel, Sample
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,15 @@ class Result:
     def ratio(self) -> tuple[float, float, float]:
         """Return the ratio as the target counts it: its median and quartiles."""
         assert self.duel is not None
-        sample = self.duel.ratio
+        return self._counted(self.duel.ratio)
+
+    @property
+    def limit_ratio(self) -> tuple[float, float, float] | None:
+        """Return the ratio that bare commands reach, counted as `ratio`; None where they were not run."""
+        limit = self.duel and self.duel.limit_ratio
+        return self._counted(limit) if limit else None
+
+    def _counted(self, sample: Sample) -> tuple[float, float, float]:
         low, high = sample.spread
         if self.row.target.faster:
             return 1 / sample.median, 1 / high, 1 / low

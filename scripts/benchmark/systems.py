@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgpack
 
 from sessioncache import WorkflowRunOutput
+from sessioncache.flow import Command
+from sessioncache.operations.saving import upsert_runs
 
 from . import bare, sample
 from .stage import Stage
@@ -51,6 +53,23 @@ def cache_add(stage: Stage, runs: int) -> Contestant:
         lambda run: stage.cache.upsert_run(session_id, run),
         lambda count: new_runs(session_id, count),
         lambda given: [stage.cache.delete_run(session_id, run.run_id) for run in given],
+        max_batch=MAX_ADDED,
+    )
+
+
+def script_add(stage: Stage, runs: int) -> Contestant:
+    """Add a run by the cache's script alone: the command is made off the clock, and sent by redis-py."""
+    session_id = stage.session(runs)
+
+    def command(run: WorkflowRunOutput) -> Command:
+        call = stage.cache._call()  # noqa: SLF001 - to have the flow alone, without what carries it
+        (sent,) = next(upsert_runs(call, session_id, [run])).commands
+        return sent
+
+    return Contestant(
+        lambda pair: stage.bare.execute_command(*pair[1]),
+        lambda count: [(run.run_id, command(run)) for run in new_runs(session_id, count)],
+        lambda given: [stage.cache.delete_run(session_id, run_id) for run_id, _ in given],
         max_batch=MAX_ADDED,
     )
 

@@ -95,30 +95,43 @@ class Duel:
     ours: Sample
     theirs: Sample
     unit: str = "s"
+    limit: Sample | None = None
+    """What bare commands took in the same rounds: nobody can be faster."""
 
     @property
     def ratio(self) -> Sample:
         """Return ours over theirs, pair by pair."""
-        return Sample([a / b for a, b in zip(self.ours.values, self.theirs.values, strict=True)])
+        return _ratio(self.ours, self.theirs)
+
+    @property
+    def limit_ratio(self) -> Sample | None:
+        """Return the limit over theirs: what ours could reach."""
+        return _ratio(self.limit, self.theirs) if self.limit else None
 
 
-async def duel(ours: Contestant, theirs: Contestant, seconds: float) -> Duel:
-    """Time two contestants in alternation for about so long, each one first in half of the rounds."""
-    ours_first, theirs_first = await measure_all({"ours": ours, "theirs": theirs}, seconds)
-    return Duel(ours_first, theirs_first)
+def _ratio(one: Sample, other: Sample) -> Sample:
+    return Sample([a / b for a, b in zip(one.values, other.values, strict=True)])
 
 
-async def measure_all(contestants: dict[str, Contestant], seconds: float) -> list[Sample]:
+async def duel(ours: Contestant, theirs: Contestant, seconds: float, limit: Contestant | None = None) -> Duel:
+    """Time contestants in alternation for about so long, the first of one round the last of the next."""
+    ours_taken, theirs_taken, *limit_taken = await measure_all(
+        [ours, theirs, limit] if limit else [ours, theirs], seconds
+    )
+    return Duel(ours_taken, theirs_taken, limit=limit_taken[0] if limit else None)
+
+
+async def measure_all(contestants: Sequence[Contestant], seconds: float) -> list[Sample]:
     """Time contestants in turn, round after round, for about so long; return their samples in order."""
-    rough = [await contestant.rough() for contestant in contestants.values()]
+    rough = [await contestant.rough() for contestant in contestants]
     batch_seconds = max(BATCH_SECONDS, min(max(rough), LONGEST_BATCH_SECONDS))
-    for contestant, call_seconds in zip(contestants.values(), rough, strict=True):
+    for contestant, call_seconds in zip(contestants, rough, strict=True):
         contestant.batch = max(1, min(int(batch_seconds / call_seconds), contestant.max_batch))
     samples = [Sample() for _ in contestants]
     gc.collect()
     gc.freeze()  # what the benchmark itself holds is not to be searched for garbage in somebody's time
-    per_round = sum(t * c.batch for t, c in zip(rough, contestants.values(), strict=True))
-    order = list(zip(contestants.values(), samples, strict=True))
+    per_round = sum(t * c.batch for t, c in zip(rough, contestants, strict=True))
+    order = list(zip(contestants, samples, strict=True))
     for _ in range(max(FEWEST, int(seconds / per_round))):
         for contestant, sample in order:
             sample.values.append(await contestant.time_batch())
