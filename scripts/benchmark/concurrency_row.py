@@ -31,7 +31,6 @@ RUNS: Final = 1_000
     f"redis.asyncio, the same bytes, {CONNECTIONS} connections each",
     "redis-py",
     Target(0.8, throughput=True),
-    needs=("AsyncSessionCache",),
 )
 async def _throughput(stage: Stage, seconds: float) -> Duel:
     session_id = stage.session(RUNS)

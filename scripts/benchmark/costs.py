@@ -12,7 +12,7 @@ from sessioncache import SessionCache
 from support.wire import CountingProxy
 
 from . import sample, systems
-from .stage import DATABASES, LISTED, Stage
+from .stage import DATABASES, Stage
 
 RUNS: Final = 1_000
 
@@ -66,8 +66,7 @@ def measure(stage: Stage) -> list[Cost]:
     with CountingProxy(stage.server.socket_path) as proxy:
         with _cache(proxy, "cache") as cache:
             for name, call in _calls(session_id, run_id).items():
-                if _is_there(cache, name):
-                    costs.append(_cost(proxy, cache, name, call))
+                costs.append(_cost(proxy, cache, name, call))
             costs += _refresh(proxy, cache, session_id)
         costs += _listing(stage, proxy)
     return costs
@@ -75,10 +74,6 @@ def measure(stage: Stage) -> list[Cost]:
 
 def _cache(proxy: CountingProxy, database: str) -> SessionCache:
     return SessionCache.from_url(proxy.url.removesuffix("/0") + f"/{DATABASES.index(database)}")
-
-
-def _is_there(cache: SessionCache, name: str) -> bool:
-    return hasattr(cache, name.partition("(")[0])
 
 
 def _cost(proxy: CountingProxy, cache: SessionCache, name: str, call: Callable[[SessionCache], Any]) -> Cost:
@@ -102,8 +97,6 @@ def _size(answer: Any) -> int | None:
 
 
 def _refresh(proxy: CountingProxy, cache: SessionCache, session_id: str) -> list[Cost]:
-    if not hasattr(cache, "refresh"):
-        return []
     session = cache.get_session(session_id)
     unchanged = _cost(proxy, cache, "refresh(session), unchanged", lambda cache: cache.refresh(session))
     cache.upsert_runs(session_id, systems.new_runs(session_id, 1))
@@ -113,12 +106,10 @@ def _refresh(proxy: CountingProxy, cache: SessionCache, session_id: str) -> list
 
 
 def _listing(stage: Stage, proxy: CountingProxy) -> list[Cost]:
-    if not hasattr(SessionCache, "list_sessions"):
-        return []
     stage.listing_cache()
     calls: Calls = {
-        f"list_sessions(limit=20) of {LISTED:,} sessions": lambda cache: cache.list_sessions(limit=20),
-        f"list_sessions(user_id, limit=20) of {LISTED:,}": lambda cache: cache.list_sessions(
+        f"list_sessions(limit=20) of {stage.listed:,} sessions": lambda cache: cache.list_sessions(limit=20),
+        f"list_sessions(user_id, limit=20) of {stage.listed:,}": lambda cache: cache.list_sessions(
             user_id="user-7", limit=20
         ),
     }

@@ -23,7 +23,7 @@ RUNS: Final = 20
 """Sessions stored to weigh them, and runs of each."""
 
 IMPORTS: Final = 21
-QUICK_IMPORTS: Final = 9
+QUICK_IMPORTS: Final = 5
 """Imports timed of each module, in processes of their own."""
 
 

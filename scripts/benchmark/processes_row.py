@@ -37,7 +37,7 @@ CALLS_PER_SECOND: Final = 250
 """Pace of each process, the same for both systems: how busy a server is changes what a call costs it."""
 
 ROUNDS: Final = 10
-QUICK_ROUNDS: Final = 4
+QUICK_ROUNDS: Final = 2
 
 
 @row(

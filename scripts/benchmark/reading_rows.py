@@ -9,7 +9,7 @@ import msgpack
 
 from . import bare, sample
 from .rows import Target, row
-from .stage import LISTED, Stage
+from .stage import LISTED, QUICK_LISTED, Stage
 from .systems import LAST, agno_last, cache_last
 from .timing import Contestant, Duel, duel
 
@@ -87,7 +87,6 @@ async def _whole_session(stage: Stage, seconds: float) -> Duel:
     "agno get_session, get_chat_history",
     "agno",
     Target(3_000, faster=True),
-    needs=("get_chat_history",),
 )
 async def _history_against_agno(stage: Stage, seconds: float) -> Duel:
     session_id, load = stage.session(RUNS), _agno_session(stage)
@@ -104,7 +103,6 @@ async def _history_against_agno(stage: Stage, seconds: float) -> Duel:
     "redis-py ZRANGE of the same heads, and unpackb of them",
     "redis-py",
     Target(1.5),
-    needs=("get_chat_history",),
 )
 async def _history_against_limit(stage: Stage, seconds: float) -> Duel:
     session_id = stage.session(RUNS)
@@ -123,7 +121,6 @@ def _bare_history(stage: Stage) -> Contestant:
     "agno get_session, get_messages",
     "agno",
     Target(500, faster=True),
-    needs=("get_messages",),
 )
 async def _messages_against_agno(stage: Stage, seconds: float) -> Duel:
     session_id, load = stage.session(RUNS), _agno_session(stage)
@@ -142,8 +139,7 @@ async def _messages_against_agno(stage: Stage, seconds: float) -> Duel:
     f"agno get_sessions(user_id, limit={PAGE})",
     "agno",
     Target(200, faster=True),
-    needs=("list_sessions",),
-    note="of sessions without runs: agno would read those of a page, too",
+    note=f"without runs: agno would read those of a page, too; --quick: {QUICK_LISTED:,} sessions",
 )
 async def _listing_against_agno(stage: Stage, seconds: float) -> Duel:
     from agno.db.base import SessionType  # noqa: PLC0415 - slow to import, may be left out
@@ -164,7 +160,6 @@ async def _listing_against_agno(stage: Stage, seconds: float) -> Duel:
     "redis-py PING",
     "redis-py",
     Target(2),
-    needs=("refresh",),
 )
 async def _refresh_against_ping(stage: Stage, seconds: float) -> Duel:
     session = stage.cache.get_session(stage.session(RUNS), last_n_runs=LAST)

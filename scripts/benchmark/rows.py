@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-import sessioncache
-
 from .stage import Stage
 from .timing import Duel, Sample
 
@@ -45,8 +43,6 @@ class Row:
     target: Target
     measure: Callable[[Stage, float], Awaitable[Duel]]
     """Takes how many seconds the measurement may last, about."""
-    needs: tuple[str, ...] = ()
-    """Methods of the cache that may be still to come."""
     note: str = ""
 
 
@@ -107,13 +103,12 @@ def row(
     rival: str,
     target: Target,
     *,
-    needs: tuple[str, ...] = (),
     note: str = "",
 ) -> Callable[[Callable[[Stage, float], Awaitable[Duel]]], Any]:
     """Add a row to the table: the function decorated measures it."""
 
     def add(measure: Callable[[Stage, float], Awaitable[Duel]]) -> Any:
-        ROWS.append(Row(group, call, against, rival, target, measure, needs, note))
+        ROWS.append(Row(group, call, against, rival, target, measure, note))
         return measure
 
     return add
@@ -128,8 +123,4 @@ def chosen(groups: frozenset[str]) -> list[Row]:
 def why_not(found: Row, without: frozenset[str]) -> str:
     """Return why a row cannot be measured; empty if it can."""
     left_out = without & {found.rival, "sessioncache"}
-    if left_out:
-        return f"without {', '.join(sorted(left_out))}"
-    surface = {*dir(sessioncache), *dir(sessioncache.SessionCache)}
-    missing = [name for name in found.needs if name not in surface]
-    return f"no {missing[0]} yet" if missing else ""
+    return f"without {', '.join(sorted(left_out))}" if left_out else ""

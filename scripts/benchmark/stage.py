@@ -23,6 +23,7 @@ DATABASES: Final = ("cache", "agno", "agents", "json", "limit", "cache listing",
 """Databases of the one server, so that no system has to search through the keys of another."""
 
 LISTED: Final = 10_000
+QUICK_LISTED: Final = 4_000
 """Sessions that a list is made of."""
 
 LISTED_USERS: Final = 100
@@ -37,6 +38,11 @@ class Stage:
     quick: bool = False
     say: Callable[[str], Any] = lambda _: None
     stored: set[str] = field(default_factory=set)
+
+    @property
+    def listed(self) -> int:
+        """Return how many sessions a list is made of."""
+        return QUICK_LISTED if self.quick else LISTED
 
     def url(self, database: str) -> str:
         """Return the URL of a database."""
@@ -100,7 +106,7 @@ class Stage:
 
     def is_new(self, system: str, runs: int) -> bool:
         """Tell whether a system's session of so many runs is still to be stored; it counts as stored now."""
-        name = f"{system}: a session of {runs:,} runs" if runs else f"{system}: {LISTED:,} sessions"
+        name = f"{system}: a session of {runs:,} runs" if runs else f"{system}: {self.listed:,} sessions"
         if name in self.stored:
             return False
         self.say(f"storing for {name}")
@@ -108,10 +114,10 @@ class Stage:
         return True
 
     def listing_cache(self) -> SessionCache:
-        """Return a cache that holds `LISTED` sessions without runs."""
+        """Return a cache that holds `listed` sessions without runs."""
         cache = SessionCache.from_url(self.url("cache listing"))
         if self.is_new("cache listing", 0):
-            for session_id, user_id in listed(LISTED):
+            for session_id, user_id in self._to_list():
                 cache.upsert_session(sample.session(session_id, user_id=user_id))
         return cache
 
@@ -119,14 +125,13 @@ class Stage:
         """Return a database of agno that holds as many, the same."""
         database = self.agno_database("agno listing")
         if self.is_new("agno listing", 0):
-            for session_id, user_id in listed(LISTED):
+            for session_id, user_id in self._to_list():
                 fill_agno(database, session_id, (), user_id)
         return database
 
-
-def listed(sessions: int) -> Iterable[tuple[str, str]]:
-    """Return ids of sessions to be listed, and of the users that they belong to."""
-    return ((f"listed-{number}", f"user-{number % LISTED_USERS}") for number in range(sessions))
+    def _to_list(self) -> Iterable[tuple[str, str]]:
+        """Return ids of sessions to be listed, and of the users that they belong to."""
+        return ((f"listed-{number}", f"user-{number % LISTED_USERS}") for number in range(self.listed))
 
 
 def cache_keys(session_id: str) -> tuple[str, str]:
