@@ -6,11 +6,12 @@ Made with plain redis-py, so that no `redis-cli` is needed. It can lose nodes, f
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.crc import key_slot
 
+from support.lifetime import Startable
 from support.servers import RedisServer
 from support.waiting import wait_for
 
@@ -25,7 +26,7 @@ NODE_TIMEOUT_MS = 1_500
 """A node silent for so long is suspected; its replica takes over about two seconds after that."""
 
 
-class RedisCluster:
+class RedisCluster(Startable):
     """Three masters and their replicas, ready when every node sees every other and all slots are served."""
 
     def __init__(self, binary: str | None = None, *, config: Mapping[str, Setting] | None = None) -> None:
@@ -40,17 +41,6 @@ class RedisCluster:
         }
         self.nodes = [RedisServer(binary, unix=False, config=settings) for _ in range(2 * MASTERS)]
         self._admins = {node.port: node.client() for node in self.nodes}
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Kill every node."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import redis
 
+from support.lifetime import Startable
 from support.servers import RedisServer
 from support.waiting import wait_for
 
@@ -21,7 +22,7 @@ INFO_PERIOD_MS = 500
 """How often a sentinel asks the servers; by default 10 s, for which a healed one goes unseen."""
 
 
-class SentinelSetup:
+class SentinelSetup(Startable):
     """A replicated server watched by three sentinels, ready when each knows all the others.
 
     `config` goes to the three data servers (`min-replicas-to-write` and such).
@@ -45,17 +46,6 @@ class SentinelSetup:
             RedisServer(binary, unix=False, config=watch, arguments=["--sentinel"]) for _ in range(3)
         ]
         self._admins = {server.port: server.client() for server in (*self.servers, *self.sentinels)}
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def start(self) -> None:
         """Start all; the replicas are in step before the sentinels look at them."""

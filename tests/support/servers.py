@@ -20,12 +20,13 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from support.lifetime import Startable
 from support.reaper import reaper
 from support.waiting import wait_for
 
@@ -145,7 +146,7 @@ class _EndedError(Exception):
     """The process ended instead of answering."""
 
 
-class RedisServer:
+class RedisServer(Startable):
     """One server process in a folder of its own, without persistence unless `config` asks for it.
 
     `binary` is the machine's own redis-server unless given. It always listens on a unix socket, which
@@ -177,17 +178,6 @@ class RedisServer:
         self.folder = Path(tempfile.mkdtemp(prefix="sessioncache-", dir="/tmp"))
         self._owner = os.getpid()
         reaper().add("dir", self.folder)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<RedisServer {self.url} {'up' if self.is_running else 'down'}>"
