@@ -4,11 +4,12 @@
     def test_trimming(make_cache): make_cache(max_runs=3) ...
     def test_bytes(cache, admin, caches): admin.keys(caches.prefix + "*")
 
-`cluster` and `sentinels` are for tests marked so; they are started once and healed before each test.
+`cluster` and `sentinels` are for tests marked so; they are whole and empty before each test.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -126,14 +127,23 @@ def cluster(_cluster: RedisCluster) -> RedisCluster:
 
 
 @pytest.fixture(scope="session")
-def _sentinels() -> Iterator[SentinelSetup]:
-    with SentinelSetup() as sentinels:
-        yield sentinels
+def _whole_sentinels() -> Iterator[Callable[[], SentinelSetup]]:
+    """Give what is whole. Broken ones are replaced: sentinels may disagree for ever over who is master."""
+    with contextlib.ExitStack() as stack:
+        made: list[SentinelSetup] = []
+
+        def whole() -> SentinelSetup:
+            if not made or not made[-1].is_ok():
+                stack.close()
+                made.append(stack.enter_context(SentinelSetup()))
+            return made[-1]
+
+        yield whole
 
 
 @pytest.fixture
-def sentinels(_sentinels: SentinelSetup) -> SentinelSetup:
+def sentinels(_whole_sentinels: Callable[[], SentinelSetup]) -> SentinelSetup:
     """A master, two replicas and three sentinels, whole and empty."""
-    _sentinels.heal()
-    _sentinels.master().client().flushall()
-    return _sentinels
+    setup = _whole_sentinels()
+    setup.master().client().flushall()
+    return setup

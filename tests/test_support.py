@@ -449,7 +449,8 @@ def test_sentinels_replace_a_killed_master(sentinels: SentinelSetup) -> None:
 
     assert new is not old
     assert new.client().set("k", "v")
-    sentinels.heal()
+    old.start()
+    sentinels.wait_until_ok()
     assert old in sentinels.replicas()
 
 

@@ -106,25 +106,19 @@ class SentinelSetup(Startable):
         assert found is not None
         return found
 
-    def heal(self) -> None:
-        """Start what was killed, resume what was paused, and wait until all is well again."""
-        for server in (*self.servers, *self.sentinels):
-            if server.is_running:
-                server.resume()
-            else:
-                server.start()
-        self.wait_until_ok()
+    def is_ok(self) -> bool:
+        """Tell whether every sentinel knows all others and one master, and the replicas are in step."""
+        with contextlib.suppress(OSError, redis.RedisError):
+            return (
+                all(self._sees_all(sentinel) for sentinel in self.sentinels)
+                and len({self._master_port(sentinel) for sentinel in self.sentinels}) == 1
+                and self._replicas_in_step() == len(self.servers) - 1
+            )
+        return False
 
     def wait_until_ok(self, *, seconds: float = 40) -> None:
-        """Wait until every sentinel knows the others and both replicas, and the replicas are in step."""
-        wait_for(
-            lambda: (
-                all(self._sees_all(sentinel) for sentinel in self.sentinels)
-                and self._replicas_in_step() == len(self.servers) - 1
-            ),
-            "the sentinels",
-            seconds=seconds,
-        )
+        """Wait until all is well."""
+        wait_for(self.is_ok, "the sentinels", seconds=seconds)
 
     def _server(self, port: int) -> RedisServer:
         return next(server for server in self.servers if server.port == port)
