@@ -402,6 +402,12 @@ def test_a_value_of_more_bytes_than_are_read_is_not_packed(monkeypatch: pytest.M
         codec.pack({"x": "x" * 100}, "run")
 
 
+def test_a_value_of_as_many_bytes_as_are_read_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "MAX_PACKED_BYTES", len(msgpack.packb({"x": "x" * 100})))
+
+    assert codec.unpack(codec.pack({"x": "x" * 100}, "run")) == {"x": "x" * 100}
+
+
 def test_packing_sets_in_sets_packs_each_of_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = []
     pack_set = codec._pack_set

@@ -57,21 +57,21 @@ def pack(value: object, path: str) -> bytes:
 def _pack_checked(value: object) -> bytes:
     """Pack, and read back once: nothing is ever stored that cannot be loaded."""
     packed: bytes = msgpack.packb(value, default=_extend)
-    _check_size(packed)
+    _check_size(len(packed))
     _decode(packed, _restore, raw=True)
     return packed
 
 
-def _check_size(packed: bytes) -> None:
-    if len(packed) > MAX_PACKED_BYTES:
-        raise CodecError(f"{len(packed)} bytes are over the limit of {MAX_PACKED_BYTES}")
+def _check_size(n_bytes: int) -> None:
+    if n_bytes > MAX_PACKED_BYTES:
+        raise CodecError(f"{n_bytes} bytes are over the limit of {MAX_PACKED_BYTES}")
 
 
 def unpack(packed: bytes) -> Any:
     """Return the value of packed bytes; raise CodecError for whatever is none."""
     if packed[:1] != FORMAT:
         raise CodecError(f"format {packed[:1].hex() or 'missing'} is unknown to this version")
-    _check_size(packed)
+    _check_size(len(packed) - len(FORMAT))
     return _decode(packed[1:], _restore)
 
 
