@@ -31,7 +31,7 @@ from .stage import Stage
 from .systems import SYSTEMS
 
 SECONDS: Final = 4.0
-QUICK_SECONDS: Final = 0.7
+QUICK_SECONDS: Final = 0.5
 """Time for the measurement of one row, what has to be stored first not counted."""
 
 SCRIPTS: Final = Path(__file__).parents[1]

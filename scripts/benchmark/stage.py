@@ -23,7 +23,7 @@ DATABASES: Final = ("cache", "agno", "agents", "json", "limit", "cache listing",
 """Databases of the one server, so that no system has to search through the keys of another."""
 
 LISTED: Final = 10_000
-QUICK_LISTED: Final = 4_000
+QUICK_LISTED: Final = 3_000
 """Sessions that a list is made of."""
 
 LISTED_USERS: Final = 100
