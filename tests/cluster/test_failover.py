@@ -29,12 +29,17 @@ def _ids_on(cluster: RedisCluster, master: RedisServer, number: int = 4) -> list
 
 
 def _replicated(cluster: RedisCluster, master: RedisServer, load: Load) -> dict[str, set[str]]:
-    """What was acknowledged, and has reached the replica by now (WAIT, after a write of our own)."""
+    """What was acknowledged, and has reached the replica by now."""
     written = load.written()
-    admin = cluster.admin(master)
-    admin.set(f"{{{load.session_ids[0]}}}:mark", 1)
-    assert admin.wait(1, 5_000) == 1
+    _wait_for_replica(cluster, master, load.session_ids[0])
     return written
+
+
+def _wait_for_replica(cluster: RedisCluster, master: RedisServer, session_id: str) -> None:
+    """Wait until what a master has written is its replica's, too (WAIT, after a write of our own)."""
+    admin = cluster.admin(master)
+    admin.set(f"{{{session_id}}}:mark", 1)
+    assert admin.wait(1, 5_000) == 1
 
 
 @pytest.mark.parametrize("end", ["kill", "pause"])
@@ -86,6 +91,7 @@ def test_other_nodes_serve_on_while_a_master_is_lost(
         cache.upsert_session(session(session_id))
     master = cluster.master_of(0)
     others = [session_id for session_id in ids if cluster.master_of(session_id) is not master]
+    _wait_for_replica(cluster, master, next(session_id for session_id in ids if session_id not in others))
     master.pause()
 
     with within(TIMEOUT):
@@ -104,8 +110,7 @@ def test_a_lost_master_is_no_reason_to_answer_that_there_is_no_session(
     cache = connect(cluster.url, timeout=20)
     cache.upsert_session(session("s", runs=1))
     master = cluster.master_of("s")
-    cluster.admin(master).set("{s}:mark", 1)
-    cluster.admin(master).wait(1, 5_000)
+    _wait_for_replica(cluster, master, "s")
     cluster.kill(master)
 
     assert cache.get_session("s").session_id == "s"
