@@ -94,9 +94,9 @@ class Duel:
 
     ours: Sample
     theirs: Sample
-    unit: str = "s"
     limit: Sample | None = None
-    """What bare commands took in the same rounds: nobody can be faster."""
+    """What bare commands took in the same rounds."""
+    unit: str = "s"
 
     @property
     def ratio(self) -> Sample:
@@ -115,10 +115,8 @@ def _ratio(one: Sample, other: Sample) -> Sample:
 
 async def duel(ours: Contestant, theirs: Contestant, seconds: float, limit: Contestant | None = None) -> Duel:
     """Time contestants in alternation for about so long, the first of one round the last of the next."""
-    ours_taken, theirs_taken, *limit_taken = await measure_all(
-        [ours, theirs, limit] if limit else [ours, theirs], seconds
-    )
-    return Duel(ours_taken, theirs_taken, limit=limit_taken[0] if limit else None)
+    contestants = [ours, theirs, limit] if limit else [ours, theirs]
+    return Duel(*await measure_all(contestants, seconds))
 
 
 async def measure_all(contestants: Sequence[Contestant], seconds: float) -> list[Sample]:
