@@ -35,6 +35,7 @@ from sessioncache import (
     WorkflowSession,
 )
 from support.servers import RedisServer
+from support.storage import partial_sessions
 from support.wire import FaultProxy
 
 SECONDS = 60
@@ -383,7 +384,7 @@ def main() -> int:
     with RedisServer(unix=False, config=config) as server, FaultProxy(server.socket_path) as proxy:
         saboteur = Saboteur(server, proxy)
         counts, longest = soak(saboteur, options.seconds, options.processes)
-        partial = count_partial(server)
+        partial = len(partial_sessions(server.client()))
     print_table(options, saboteur.done, counts, longest, partial)
     return 1 if counts["lost"] or counts["wrong"] or partial else 0
 
@@ -406,15 +407,6 @@ def soak(saboteur: Saboteur, seconds: float, processes: int) -> tuple[Counter[st
             for pipe in pipes:
                 pipe.send("compare")
     return sum((counts for counts, _ in reports), Counter()), max(longest for _, longest in reports)
-
-
-def count_partial(server: RedisServer) -> int:
-    """Count the sessions whose two keys do not fit each other."""
-    admin = server.client()
-    return sum(
-        admin.zcard(meta.replace(b"}:meta", b"}:runs")) != 3 * int(admin.hget(meta, "count") or -1)
-        for meta in admin.scan_iter("*:meta", count=1000)
-    )
 
 
 def print_table(

@@ -20,9 +20,7 @@ from sessioncache import OutcomeUnknownError, SessionNotFoundError, UnavailableE
 from support.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    import redis
+    from collections.abc import Callable
 
 READERS = 2
 
@@ -155,17 +153,3 @@ class Load:
         least = acknowledged if found_life == life else 0
         if found != right or not (life <= found_life <= written.life) or len(found) < least:
             self.wrong.append(f"{written.session_id}, life {life}, {acknowledged} acknowledged: {found[-5:]}")
-
-
-def partial_sessions(admin: redis.Redis) -> list[bytes]:
-    """Return the sessions whose two keys do not fit each other."""
-    return [key for key in _metas(admin) if not _is_whole(admin, key)]
-
-
-def _metas(admin: redis.Redis) -> Iterator[bytes]:
-    return admin.scan_iter("*:meta", count=1000)
-
-
-def _is_whole(admin: redis.Redis, meta: bytes) -> bool:
-    count = admin.hget(meta, "count")
-    return count is not None and admin.zcard(meta.replace(b"}:meta", b"}:runs")) == 3 * int(count)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from faults.load import Load, Written, partial_sessions
+from faults.load import Load, Written
 from faults.reaching import SLACK, a_run, session
 from sessioncache import SessionNotFoundError, UnavailableError
 from support.servers import RedisServer
+from support.storage import partial_sessions
 from support.waiting import wait_for
 
 if TYPE_CHECKING:
