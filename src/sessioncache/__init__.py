@@ -3,6 +3,7 @@
 from .aio import AsyncSessionCache
 from .client import SessionCache
 from .errors import (
+    ConfigurationError,
     DamagedRunError,
     DamagedSessionError,
     InvalidArgumentError,
@@ -13,6 +14,7 @@ from .errors import (
     SessionConflictError,
     SessionNotFoundError,
     SessionOwnershipError,
+    SessionVersionError,
     StaleRunError,
     UnavailableError,
     UnserializableError,
@@ -30,6 +32,7 @@ from .operations.listing import SessionPage, SessionSummary
 
 __all__ = [
     "AsyncSessionCache",
+    "ConfigurationError",
     "DamagedRunError",
     "DamagedSessionError",
     "InvalidArgumentError",
@@ -46,6 +49,7 @@ __all__ = [
     "SessionOwnershipError",
     "SessionPage",
     "SessionSummary",
+    "SessionVersionError",
     "StaleRunError",
     "TeamRunOutput",
     "UnavailableError",

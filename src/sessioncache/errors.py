@@ -9,20 +9,32 @@
      +-- SessionConflictError                 the session changed since the revision expected
      +-- StaleRunError                        the stored run comes from a later attempt
      +-- DamagedSessionError                  a session's metadata does not decode
+     |    +-- SessionVersionError             a session is stored in a layout of another version
      +-- DamagedRunError                      a run's bytes do not decode
      +-- ReplyMismatchError                   an answer that belongs to another question
      +-- UnavailableError                     Redis cannot be reached, or refuses
+          +-- ConfigurationError              a URL, login or permission is wrong; retrying does not help
           +-- OutcomeUnknownError             a write was sent, its outcome is unknown
 
-A call that raises anything but `OutcomeUnknownError` has stored nothing; of runs that are too many for one
-script, the scripts before it.
+If a call raises any error except `OutcomeUnknownError`, nothing was stored. Exception: an upsert split into
+several scripts keeps the batches that had already succeeded.
 """
 
 from __future__ import annotations
 
 
 class SessionCacheError(Exception):
-    """Base of every error of this library."""
+    """Base of every error of this library.
+
+    Attributes:
+        session_id: The session that the error is about, None if it is about none or several.
+        run_id: The run that the error is about, None if it is about none or several.
+    """
+
+    def __init__(self, message: str, *, session_id: str | None = None, run_id: str | None = None) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+        self.run_id = run_id
 
 
 class InvalidArgumentError(SessionCacheError, ValueError):
@@ -34,7 +46,17 @@ class UnserializableError(InvalidArgumentError):
 
 
 class RunTooLargeError(InvalidArgumentError):
-    """A run is larger, packed, than `max_run_bytes` allows."""
+    """A run is larger, packed, than `max_run_bytes` allows.
+
+    Attributes:
+        size: Size of the packed run, in bytes.
+        limit: The cache's `max_run_bytes`.
+    """
+
+    def __init__(self, message: str, *, run_id: str | None = None, size: int = 0, limit: int = 0) -> None:
+        super().__init__(message, run_id=run_id)
+        self.size = size
+        self.limit = limit
 
 
 class SessionNotFoundError(SessionCacheError):
@@ -46,7 +68,15 @@ class SessionOwnershipError(SessionCacheError):
 
 
 class SessionConflictError(SessionCacheError):
-    """The session was changed by another writer since the revision that was expected."""
+    """The session was changed by another writer since the revision that was expected.
+
+    Attributes:
+        rev: The revision that was expected.
+    """
+
+    def __init__(self, message: str, *, session_id: str | None = None, rev: int | None = None) -> None:
+        super().__init__(message, session_id=session_id)
+        self.rev = rev
 
 
 class StaleRunError(SessionCacheError):
@@ -55,6 +85,13 @@ class StaleRunError(SessionCacheError):
 
 class DamagedSessionError(SessionCacheError):
     """What is stored of a session does not decode."""
+
+
+class SessionVersionError(DamagedSessionError):
+    """The session is stored in a layout of another version of this library; nothing is wrong with it.
+
+    It is left as it is: never repaired, deleted or taken off an index by this version.
+    """
 
 
 class DamagedRunError(SessionCacheError):
@@ -67,6 +104,13 @@ class ReplyMismatchError(SessionCacheError):
 
 class UnavailableError(SessionCacheError):
     """Redis cannot be reached or refuses to serve: down, loading, read-only, out of memory, denied."""
+
+
+class ConfigurationError(UnavailableError):
+    """Redis can be reached and will go on refusing: a URL, a login or a permission is wrong.
+
+    Raised at once, without retries. The message says what to change.
+    """
 
 
 class OutcomeUnknownError(UnavailableError):

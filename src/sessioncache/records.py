@@ -75,7 +75,12 @@ def pack_run(model: Model, run: Any, max_bytes: int) -> PackedRun:
         _optional_id(head.get("workflow_id"), "run.workflow_id"),
     )
     if packed.size > max_bytes:
-        raise RunTooLargeError(f"run {run_id!r} has {packed.size} bytes packed; max_run_bytes is {max_bytes}")
+        raise RunTooLargeError(
+            f"run {run_id!r} has {packed.size} bytes packed; max_run_bytes is {max_bytes}",
+            run_id=run_id,
+            size=packed.size,
+            limit=max_bytes,
+        )
     return packed
 
 
