@@ -188,8 +188,24 @@ def test_an_empty_list_and_none_are_told_apart(step_results: list[Any] | None) -
 def test_fields_of_the_body_that_came_with_the_head_are_kept() -> None:
     run = WorkflowRunOutput.from_parts({**HEAD, "metrics": {"n": 1}, "new": 2}, lambda: BODY)
 
-    assert run.head_dict() == HEAD
+    assert run.head_dict() == {**HEAD, "metrics": {"n": 1}, "new": 2}
     assert run.to_dict() == {**HEAD, **BODY, "metrics": {"n": 1}, "new": 2}
+
+
+@pytest.mark.parametrize("loads", [False, True], ids=["pending", "loaded"])
+def test_what_came_with_the_head_goes_back_into_the_head(loads: bool) -> None:
+    """A newer version may keep more in the head, and looks for it there."""
+    run = WorkflowRunOutput.from_parts({**HEAD, "metrics": {"n": 1}, "new": 2, "old": 3}, lambda: BODY)
+    if loads:
+        run.extra_fields["new"] = 4
+        del run.extra_fields["old"]
+    run.content, run.metrics = "changed", {"n": 2}
+
+    head, body = run.head_dict(), run.body_dict()
+
+    kept = {"new": 4} if loads else {"new": 2, "old": 3}
+    assert head == {**HEAD, "content": "changed", "metrics": {"n": 2}, **kept}
+    assert body == BODY
 
 
 def test_the_parts_are_left_as_they_are() -> None:

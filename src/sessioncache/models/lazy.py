@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 LoadBody = Callable[[], Mapping[str, Any]]
 
 _LOAD_BODY = "_load_body"
+_STRAY = "_stray_head"
+"""Entries of the head that are no head fields of this version: they go back into the head."""
 
 L = TypeVar("L", bound="LazyRecord")
 
@@ -38,7 +40,9 @@ class LazyRecord(Record):
         exception and the next reader tries again.
         """
         values, unknown = HEAD_LAYOUTS[cls].read(head, 0)
-        values[_LOAD_BODY] = partial(_joined, unknown, load_body) if unknown else load_body
+        values[_LOAD_BODY] = load_body
+        if unknown:
+            values |= {_LOAD_BODY: partial(_joined, unknown, load_body), _STRAY: unknown}
         record = cls.__new__(cls)
         record.__dict__ = values
         return record
@@ -60,7 +64,8 @@ class LazyRecord(Record):
     @property
     def has_pending_body(self) -> bool:
         """Tell whether the body is still to be loaded, and nothing was assigned to it."""
-        return _LOAD_BODY in self.__dict__ and len(self.__dict__) == len(HEAD_LAYOUTS[type(self)].blank) + 1
+        n_values = len(self.__dict__) - (_STRAY in self.__dict__)
+        return _LOAD_BODY in self.__dict__ and n_values == len(HEAD_LAYOUTS[type(self)].blank) + 1
 
     @property
     def is_unreadable(self) -> bool:
@@ -69,17 +74,24 @@ class LazyRecord(Record):
 
     def head_dict(self) -> dict[str, Any]:
         """Return the head fields as ``to_dict`` does, without loading the body."""
+        stray = self.__dict__.get(_STRAY)
+        if stray is not None and not self.has_pending_body:
+            stray = self._split_rest()[0]
         try:
-            return HEAD_LAYOUTS[type(self)].write(self.__dict__)
+            return HEAD_LAYOUTS[type(self)].write(self.__dict__) | (stray or {})
         except KeyError:
             self._ensure_body()
             raise
 
     def body_dict(self) -> dict[str, Any]:
         """Return all that ``to_dict`` does and ``head_dict`` does not."""
+        return self._split_rest()[1]
+
+    def _split_rest(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what is no head field, after loading the body: what came with the head, and all else."""
         self._ensure_body()
-        data = BODY_LAYOUTS[type(self)].write(self.__dict__)
-        return self._with_extra_fields(data)
+        rest = self._with_extra_fields(BODY_LAYOUTS[type(self)].write(self.__dict__))
+        return {name: rest.pop(name) for name in self.__dict__.get(_STRAY, ()) if name in rest}, rest
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``Record.to_dict`` does, after loading the body."""
