@@ -8,7 +8,7 @@ generators.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -76,6 +76,10 @@ class Request(NamedTuple):
     script: Script | None = None
     address: Address | None = None
     """The server to ask, where it is not the one that holds the key."""
+    optional: bool = False
+    """Whether an error, among other requests, is its reply and not that of the call; it is not retried."""
+    unit: tuple[Command, ...] = ()
+    """The commands whose replies the reply of the script lists."""
 
     def wire(self) -> list[Command]:
         """Return the commands as they are sent."""
@@ -94,26 +98,57 @@ class Request(NamedTuple):
         """Return the same unit of reads as a script: a full server refuses whatever comes behind MULTI."""
         keys = tuple(dict.fromkeys(command[1] for command in self.commands))
         words = [part for command in self.commands for part in (b"%d" % len(command), *command)]
-        return READ_UNIT.call(keys, words, writes=False)
+        return READ_UNIT.call(keys, words, writes=False)._replace(unit=self.commands)
 
     def settle(self, replies: Sequence[Any]) -> Any:
         """Return the reply, or the list of replies of an atomic unit; raise the error it holds."""
-        answer = replies[-1]
-        if len(self.commands) > 1:
-            refused = next((reply for reply in replies[:-1] if isinstance(reply, Exception)), None)
-            answer = refused or answer
+        refused = [reply for reply in replies[:-1] if isinstance(reply, Exception)]
+        answer = refused[0] if len(self.commands) > 1 and refused else replies[-1]
         if isinstance(answer, Exception):
             raise answer
-        if len(self.commands) > 1:
-            self._check_unit(answer)
-        return answer
-
-    def _check_unit(self, answer: Any) -> None:
-        if not isinstance(answer, list) or len(answer) != len(self.commands):
+        unit = self.unit or (self.commands if len(self.commands) > 1 else ())
+        commands, answers = (unit, answer) if unit else (self.commands, [answer])
+        if not isinstance(answers, list) or len(answers) != len(commands):
             raise ReplyMismatchError("the answer to a MULTI does not fit what was asked")
-        for part in answer:
+        for part in answers:
             if isinstance(part, Exception):
                 raise part
+        if not all(map(fits, commands, answers)):
+            raise ReplyMismatchError("an answer does not fit what was asked")
+        return answer
+
+
+def fits(command: Command, reply: Any) -> bool:
+    """Tell whether a reply is of the kind that a command has; that of a script is for its caller to check."""
+    check = _REPLIES.get(command[0])
+    return check is None or check(command, reply)
+
+
+def _is_list(types: frozenset[type[Any]], reply: Any) -> bool:
+    return isinstance(reply, list) and types.issuperset(map(type, reply))
+
+
+def _is_flat(command: Command, reply: Any) -> bool:
+    """Tell whether a reply is a list of texts, of pairs of them if it is a hash or has scores."""
+    has_pairs = command[0] == b"HGETALL" or command[-1] == b"WITHSCORES"
+    return _is_list(_TEXT, reply) and not (has_pairs and len(reply) % 2)
+
+
+_TEXT: Final[frozenset[type[Any]]] = frozenset({bytes})
+_OPTIONAL_TEXT: Final[frozenset[type[Any]]] = frozenset({bytes, type(None)})
+
+_REPLIES: Final[Mapping[bytes, Callable[[Command, Any], bool]]] = {
+    b"HGET": lambda _, reply: type(reply) in _OPTIONAL_TEXT,
+    b"HGETALL": _is_flat,
+    b"HMGET": lambda command, reply: _is_list(_OPTIONAL_TEXT, reply) and len(reply) == len(command) - 2,
+    b"PTTL": lambda _, reply: isinstance(reply, int),
+    b"SCAN": lambda _, reply: isinstance(reply, list) and [type(part) for part in reply] == [bytes, list],
+    b"ZCARD": lambda _, reply: isinstance(reply, int),
+    b"ZRANDMEMBER": _is_flat,
+    b"ZRANGE": _is_flat,
+    b"ZSCORE": lambda _, reply: type(reply) in _OPTIONAL_TEXT,
+}
+"""The replies that fit a command, for those that are sent as they are."""
 
 
 READ_UNIT: Final = Script("read_unit")

@@ -95,7 +95,7 @@ def ask(call: Call, request: Request) -> Flow[Any]:
                 request = request.as_script()
             elif address is not None and isinstance(exc, faults.RedirectError):
                 asking = yield from _redirect(call, exc, address)
-            elif action is Action.RETRY:
+            elif action is Action.RETRY and not request.optional:
                 yield from _prepare_retry(call, address, exc)
             else:
                 raise _given_up(call, address, exc, writes=request.writes) from exc
@@ -153,8 +153,17 @@ def ask_all(call: Call, requests: Sequence[Request]) -> Flow[list[Any]]:
         pending = {index: request for index, request in pending.items() if index not in replies}
         if pending:
             index = min(pending)
-            replies[index] = yield from ask(call, pending.pop(index))
+            replies[index] = yield from _ask_one(call, pending.pop(index))
     return [replies[index] for index in range(len(requests))]
+
+
+def _ask_one(call: Call, request: Request) -> Flow[Any]:
+    try:
+        return (yield from ask(call, request))
+    except SessionCacheError as exc:
+        if not request.optional:
+            raise
+        return exc
 
 
 Group = dict[int, Request]
@@ -187,7 +196,10 @@ def _ask_group(call: Call, address: Address, group: Group) -> Flow[dict[int, Any
         try:
             served[index] = request.settle(flat[start:end])
         except faults.REDIS_ERRORS as exc:
-            _raise_unless_repeatable(call, address, exc, [request])
+            if request.optional and faults.action(exc, writes=False) in (Action.RAISE, Action.RETRY):
+                served[index] = faults.translate(exc, writes=False)
+            else:
+                _raise_unless_repeatable(call, address, exc, [request])
     return served
 
 
