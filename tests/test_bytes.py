@@ -25,8 +25,8 @@ DATA = Path(__file__).parent / "data"
 SIZES = (100, 1_000, 5_000)
 """Runs of the sessions that are compared."""
 
-DIGITS = 100
-"""Bytes that numbers, ids and counts may have more in a longer session."""
+DIGITS = 150
+"""Bytes that numbers, ids, counts and the versions of ten heads may have more in a longer session."""
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from sessioncache.kinds import WorkflowModel
 from strategies import workflow_sessions
 
 MODEL = WorkflowModel()
+NAMES = {*MODEL.names, "anything", "x"}
 
 
 def stored(record: dict[str, Any]) -> dict[bytes, bytes]:
@@ -29,7 +30,7 @@ def stored(record: dict[str, Any]) -> dict[bytes, bytes]:
 
 
 def there_and_back(record: dict[str, Any]) -> dict[str, Any]:
-    return fields.from_fields(stored(record), "s")
+    return fields.from_fields(stored(record), "s", NAMES)
 
 
 @given(session=workflow_sessions(max_runs=1))
@@ -92,7 +93,7 @@ def test_a_layout_of_another_version_is_damage_that_names_the_session(version: b
         spoilt[b"schema"] = version
 
     with pytest.raises(DamagedSessionError, match="session 'my-id'"):
-        fields.from_fields(spoilt, "my-id")
+        fields.from_fields(spoilt, "my-id", NAMES)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_a_layout_of_another_version_is_damage_that_names_the_session(version: b
 )
 def test_a_field_that_does_not_decode_is_damage_that_names_the_field(name: bytes, value: bytes) -> None:
     with pytest.raises(DamagedSessionError) as caught:
-        fields.from_fields(stored({"session_id": "s"}) | {name: value}, "s")
+        fields.from_fields(stored({"session_id": "s"}) | {name: value}, "s", NAMES)
 
     assert repr(name) in str(caught.value)
 
@@ -127,7 +128,7 @@ def test_a_field_that_does_not_decode_is_damage_that_names_the_field(name: bytes
 )
 def test_whatever_a_hash_holds_is_read_or_is_damage(hash_fields: dict[bytes, bytes]) -> None:
     try:
-        record = fields.from_fields(hash_fields | {b"schema": fields.SCHEMA}, "s")
+        record = fields.from_fields(hash_fields | {b"schema": fields.SCHEMA}, "s", NAMES)
     except DamagedSessionError:
         return
 
@@ -143,7 +144,7 @@ def test_a_state_beside_session_data_that_is_no_dict_is_read_or_is_damage(not_a_
     }
 
     try:
-        record = fields.from_fields(both, "s")
+        record = fields.from_fields(both, "s", NAMES)
     except DamagedSessionError:
         return
 

@@ -71,7 +71,7 @@ class SessionConflictError(SessionCacheError):
     """The session was changed by another writer since the revision that was expected.
 
     Attributes:
-        rev: The revision that was expected.
+        rev: The revision that is stored.
     """
 
     def __init__(self, message: str, *, session_id: str | None = None, rev: int | None = None) -> None:

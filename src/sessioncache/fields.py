@@ -5,9 +5,9 @@ A *record* is a dict: the fields of a session, or one run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from . import codec
 from .errors import DamagedSessionError, InvalidArgumentError, UnserializableError
@@ -31,6 +31,12 @@ STATE: Final = "session_state"
 END_OF_TIME: Final = 2**33
 """Unix seconds stay below this until the year 2242; milliseconds have been above it since April 1970."""
 
+
+LONGEST_NUMBER: Final = 16
+"""Digits of the largest number that the scripts write."""
+
+LARGEST_NUMBER: Final = 2**53
+"""Whole numbers are exact up to this in the scripts, which count in doubles."""
 
 KNOWN_NAMES: Final = 1024
 """Names of fields that are kept taken apart: most sessions have the same ones."""
@@ -85,8 +91,31 @@ def field_name(section: str, key: Any) -> bytes:
         raise UnserializableError(f"session.{section}: a key has a lone surrogate") from exc
 
 
-def from_fields(fields: Mapping[bytes, bytes], session_id: str) -> dict[str, Any]:
-    """Return the record of a session's hash fields; raise DamagedSessionError where one does not decode."""
+def replaced_dicts(fields: Mapping[bytes, bytes], *, loaded: bool) -> list[bytes]:
+    """Return the names of those dicts of a session that something else is saved over, None for example.
+
+    What is stored of them goes first: keys that others added must not make a dict of it again. Of an object
+    that was not `loaded`, None says nothing of what is stored.
+    """
+    kept = {codec.EMPTY_DICT} if loaded else {codec.EMPTY_DICT, _NONE}
+    names = [name for name, packed in fields.items() if b"." not in name and packed not in kept]
+    replaced = [name for name in names if name.decode() not in TEXTS | TIMES]
+    if _STATE_IN_DATA in fields or b"session_data" in replaced:
+        replaced.append(STATE.encode())
+    return replaced
+
+
+_NONE: Final = codec.pack(None, "None")
+
+_STATE_IN_DATA: Final = field_name("session_data", STATE)
+"""The field that holds a state that is no dict."""
+
+
+def from_fields(fields: Mapping[bytes, bytes], session_id: str, names: Collection[str]) -> dict[str, Any]:
+    """Return the record of a session's hash fields; raise DamagedSessionError where one does not decode.
+
+    `names` are the fields that the record has; others, of another version, are not looked at.
+    """
     if fields.get(b"schema") != SCHEMA:
         raise DamagedSessionError(f"session {session_id!r} is stored in a layout of another version")
     record: dict[str, Any] = {}
@@ -94,10 +123,10 @@ def from_fields(fields: Mapping[bytes, bytes], session_id: str) -> dict[str, Any
     for raw, packed in fields.items():
         if raw not in CONTROL_FIELDS:
             try:
-                _read_field(raw, packed, record, sections)
+                _read_field(raw, packed, names, record, sections)
             except ValueError as exc:
                 message = f"session {session_id!r}: field {raw!r} does not decode"
-                raise DamagedSessionError(message) from exc
+                raise DamagedSessionError(message, session_id=session_id) from exc
     for name, section in sections.items():
         record[name] = dict(sorted(section.items()))
     if STATE in record:
@@ -113,20 +142,43 @@ def _split_name(raw: bytes) -> tuple[str, str | None]:
     return name, key if dot else None
 
 
+def section_of(raw: bytes) -> str:
+    """Return the name of the field of a record that a hash field belongs to."""
+    return _split_name(raw)[0]
+
+
 def _read_field(
-    raw: bytes, packed: bytes, record: dict[str, Any], sections: dict[str, dict[str, Any]]
+    raw: bytes,
+    packed: bytes,
+    names: Collection[str],
+    record: dict[str, Any],
+    sections: dict[str, dict[str, Any]],
 ) -> None:
     name, key = _split_name(raw)
+    if name not in names and name != STATE:
+        return
     if key is not None:
         sections.setdefault(name, {})[key] = codec.unpack(packed)
     elif name in TEXTS:
         record[name] = packed.decode()
     elif name in TIMES:
-        record[name] = int(packed)
+        record[name] = stored_number(packed)
     elif packed == codec.EMPTY_DICT:
         sections.setdefault(name, {})
     else:
         record[name] = codec.unpack(packed)
+
+
+def is_number(text: bytes | None) -> TypeGuard[bytes]:
+    """Tell whether a stored text is a number to the scripts, too: digits, no more than doubles can count."""
+    return text is not None and text.isdigit() and len(text) <= LONGEST_NUMBER and int(text) <= LARGEST_NUMBER
+
+
+def stored_number(text: bytes) -> int:
+    """Return a stored number; raise ValueError for what is none to the scripts."""
+    if not is_number(text):
+        raise ValueError("no number")
+    return int(text)
 
 
 def unix_seconds(value: Any, name: str) -> int:

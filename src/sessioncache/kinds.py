@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from .errors import InvalidArgumentError
@@ -19,6 +19,9 @@ LoadBody = Callable[[], Mapping[str, Any]]
 
 class Model(Protocol):
     """The classes that a user of the cache sees, on top of records."""
+
+    names: Collection[str]
+    """The fields of a session's record. Others, of a newer version, stay as they are stored."""
 
     def fields(self, session: Any) -> dict[str, Any]:
         """Return the record of a session, without its runs."""
@@ -59,6 +62,8 @@ class Model(Protocol):
 
 class WorkflowModel:
     """The documented classes: WorkflowSession and WorkflowRunOutput."""
+
+    names: Collection[str] = frozenset(_SESSION_FIELDS)
 
     def fields(self, session: Any) -> dict[str, Any]:
         """Return the record of a session, without its runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from time import time
@@ -16,6 +17,8 @@ from .kinds import Model
 
 UNLIMITED: Final = 2**63
 """No limit, where a run is packed only to be compared."""
+
+_YES: Final = codec.pack(True, "True")
 
 MAX_ATTEMPT: Final = 2**53
 """Attempts are compared as doubles, in the scripts."""
@@ -38,6 +41,8 @@ class PackedRun(NamedTuple):
     body: bytes
     user_id: str | None
     workflow_id: str | None
+    marks: Fields
+    """Fields of the session's hash that say who has a message of the system."""
 
     def stored(self, version: int) -> StoredRun:
         """Return the members that the write of this version makes of it."""
@@ -64,15 +69,17 @@ def pack_run(model: Model, run: Any, max_bytes: int) -> PackedRun:
     """Check and pack a run; whatever is wrong with it raises before anything is sent."""
     run_id = model.run_id(run)
     head = model.head(run)
+    body = model.body(run)
     created_at = head.get("created_at")
     packed = PackedRun(
         run_id,
         unix_seconds(time() if created_at is None else created_at, "run.created_at"),
         _attempt(head.pop("queue_attempt", None)),
         codec.pack(head, "run"),
-        b"b" + codec.pack_pair(run_id, model.body(run), "run"),
+        b"b" + codec.pack_pair(run_id, body, "run"),
         _optional_id(head.get("user_id"), "run.user_id"),
         _optional_id(head.get("workflow_id"), "run.workflow_id"),
+        _marks(body),
     )
     if packed.size > max_bytes:
         raise RunTooLargeError(
@@ -82,6 +89,34 @@ def pack_run(model: Model, run: Any, max_bytes: int) -> PackedRun:
             limit=max_bytes,
         )
     return packed
+
+
+SYSTEM_MESSAGES: Final = b"system_messages"
+"""The field of a session whose writers have all said, from its birth on, who has a message of the system."""
+
+
+def system_mark(kind: str, executor_id: Any) -> bytes:
+    """Return the field that says that an agent or a team (`kind`) has a message of the system in some run."""
+    return b"%b.%b:%b" % (SYSTEM_MESSAGES, kind.encode(), str(executor_id).encode(errors="replace"))
+
+
+def _marks(body: Mapping[str, Any]) -> Fields:
+    return {
+        system_mark(kind, executor[f"{kind}_id"]): _YES
+        for executor in _dicts(body.get("step_executor_runs"))
+        if any(message.get("role") == "system" for message in _dicts(executor.get("messages")))
+        for kind in ("agent", "team")
+        if executor.get(f"{kind}_id") is not None
+    }
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list | tuple) else []
+
+
+def marks_of(runs: Iterable[PackedRun]) -> Fields:
+    """Return the marks of several runs."""
+    return {name: value for run in runs for name, value in run.marks.items()}
 
 
 def is_unchanged(model: Model, session_id: str, run: Any, loaded: StoredRun) -> bool:
@@ -157,8 +192,7 @@ def run_id_of_head(member: bytes) -> str | None:
 def _read_head(member: bytes) -> dict[str, Any]:
     attempt, _, packed = _split_head(member)
     head = codec.unpack_dict(packed)
-    if not isinstance(head.get("run_id"), str):
-        raise ValueError("a head without a run_id")
+    encoded_id(head.get("run_id"), "run_id")
     if attempt:
         head["queue_attempt"] = int(attempt)
     return head
@@ -176,22 +210,28 @@ def _load_body(session_id: str, run_id: str, member: bytes) -> dict[str, Any]:
     try:
         owner, body = codec.unpack_pair(member[1:])
     except ValueError as exc:
-        raise DamagedRunError(f"run {run_id!r} of session {session_id!r}: its body does not decode") from exc
+        raise _damaged_run(session_id, run_id, "its body does not decode") from exc
     if member[:1] != b"b" or owner != run_id:
-        raise DamagedRunError(f"run {run_id!r} of session {session_id!r}: its body belongs to another run")
+        raise _damaged_run(session_id, run_id, "its body belongs to another run")
     return body
 
 
 def _unreadable(model: Model, session_id: str, stored: StoredRun) -> Any:
     try:
         run_id, _ = codec.unpack_pair(stored.body[1:])
+        encoded_id(run_id, "run_id")
     except ValueError:
         run_id = f"(unreadable {crc32(stored.head):08x})"
 
     def fail() -> dict[str, Any]:
-        raise DamagedRunError(f"run {run_id!r} of session {session_id!r}: its head does not decode")
+        raise _damaged_run(session_id, run_id, "its head does not decode")
 
     return model.unreadable_run(run_id, fail)
+
+
+def _damaged_run(session_id: str, run_id: str, what: str) -> DamagedRunError:
+    message = f"run {run_id!r} of session {session_id!r}: {what}"
+    return DamagedRunError(message, session_id=session_id, run_id=run_id)
 
 
 @dataclass(frozen=True, slots=True)

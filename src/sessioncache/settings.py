@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from .errors import InvalidArgumentError
+from .fields import LARGEST_NUMBER
 from .keys import encoded_id
 from .kinds import Model, WorkflowModel
 
@@ -17,9 +18,6 @@ DEFAULT_MAX_RUN_BYTES: Final = 8 * 2**20
 
 DEFAULT_TIMEOUT: Final = 5.0
 """Seconds for one call, retries included: longer than a failover, shorter than a user's patience."""
-
-LARGEST_NUMBER: Final = 2**53
-"""Whole numbers are exact up to this in the scripts, which count in doubles."""
 
 LONGEST_TIMEOUT: Final = 86_400
 """A day: what waits longer is not a lookup."""

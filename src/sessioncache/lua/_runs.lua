@@ -4,44 +4,70 @@
 -- '1' to skip it where it is not stored any more, the packed head, the packed body with its kind byte.
 
 local RUN_ARGUMENTS = 6
+local CHUNK = 5000 -- arguments of one command: `unpack` takes less than 8,000
 
--- Find what is stored of each run from ARGV[first] on; nil and the run_id where one is of a later attempt.
--- A run's order is kept as text, its score: Lua would write the number out anew for every command.
+-- Set fields of meta to values, as they follow each other in ARGV.
+local function set(first, last)
+  for i = first, last, CHUNK do redis.call('HSET', meta, unpack(ARGV, i, math.min(i + CHUNK - 1, last))) end
+end
+
+-- Return what is stored of a run, nil if it is not stored, false if its members do not fit each other.
+-- Its order is kept as text, its score: Lua would write the number out anew for every command.
+local function stored(run_id)
+  local mark = redis.call('ZSCORE', runs, 'i' .. run_id)
+  if not mark then return nil end
+  local order = tonumber(mark) * ID_SCALE
+  if order < 1 or order > LARGEST or order % 1 ~= 0 then return false end
+  local score = exact(order)
+  local heads = redis.call('ZRANGE', runs, score, score, 'BYSCORE')
+  local attempt = #heads == 1 and string.match(heads[1], '^h(%d*):')
+  if not attempt or redis.call('ZCOUNT', runs, '-' .. score, '-' .. score) ~= 1 then return false end
+  return {score = score, mark = mark, attempt = attempt}
+end
+
+-- Find what is stored of each run from ARGV[first] on; nil and a refusal if one of them cannot be written.
 local function find(first)
   local found = {}
   for i = first, #ARGV, RUN_ARGUMENTS do
-    local mark = redis.call('ZSCORE', runs, 'i' .. ARGV[i])
-    if mark then
-      local score = exact(tonumber(mark) * ID_SCALE)
-      local head = redis.call('ZRANGE', runs, score, score, 'BYSCORE')[1] or ''
-      local attempt = string.match(head, '^h(%d*):') or ''
-      local mine = ARGV[i + 2]
-      if mine ~= '' and attempt ~= '' and tonumber(mine) < tonumber(attempt) then return nil, ARGV[i] end
-      found[ARGV[i]] = {score = score, mark = mark, attempt = attempt}
+    local run = stored(ARGV[i])
+    if run == false then return nil, refused('damaged') end
+    local mine = ARGV[i + 2]
+    if run and mine ~= '' and run.attempt ~= '' and tonumber(mine) < tonumber(run.attempt) then
+      return nil, refused('stale', ARGV[i])
     end
+    found[ARGV[i]] = run
   end
   return found
 end
 
-local function next_order(s, created_at)
-  local order
-  repeat
-    s.seq = s.seq + 1
-    order = created_at * SCALE + s.seq % SCALE
-  until order > 0 and (s.seq < SCALE or redis.call('ZCOUNT', runs, order, order) == 0)
-  return order
+-- Return the order of a new run: after all runs of its second; nil if that second is full.
+local function next_order(last, created_at)
+  local first = created_at * SCALE
+  if not last[created_at] then
+    local marks = redis.call('ZRANGE', runs, (first + SCALE - 1) / ID_SCALE, first / ID_SCALE, 'BYSCORE', 'REV',
+      'LIMIT', 0, 1, 'WITHSCORES')
+    last[created_at] = marks[2] and tonumber(marks[2]) * ID_SCALE or first
+  end
+  last[created_at] = last[created_at] + 1
+  return last[created_at] < first + SCALE and last[created_at] or nil
 end
 
--- Decide the place of each run, and count the new ones; nothing is written yet.
+-- Decide the place of each run, and count the new ones; nothing is written yet. Return nil and a refusal if
+-- there is no room for one.
 local function place(s, found, first)
+  local last = {}
+  s.added = 0
   for i = first, #ARGV, RUN_ARGUMENTS do
     local id = ARGV[i]
     if not found[id] and ARGV[i + 3] ~= '1' then
-      s.count = s.count + 1
-      local order = next_order(s, tonumber(ARGV[i + 1]))
+      local order = next_order(last, tonumber(ARGV[i + 1]))
+      if not order then return nil, refused('full', id) end
+      s.added = s.added + 1
       found[id] = {score = exact(order), mark = order / ID_SCALE, attempt = '', new = true}
     end
   end
+  s.count, s.seq = s.count + s.added, math.min(s.seq + s.added, LARGEST)
+  return true
 end
 
 local function remove(score)
@@ -63,11 +89,12 @@ local function put(s, found, first)
   end
 end
 
--- Remove the oldest runs, whole, until at most `max` are left.
+-- Remove the oldest runs, whole, until at most `max` are left, if a run was added.
 local function trim(s, max)
   local excess = s.count - (max or s.count)
-  if excess <= 0 then return end
-  local mark = tonumber(redis.call('ZRANGE', runs, '(0', '(1', 'BYSCORE', 'LIMIT', excess - 1, 1, 'WITHSCORES')[2])
+  if excess <= 0 or s.added == 0 then return end
+  local last = redis.call('ZRANGE', runs, '(0', '(1', 'BYSCORE', 'LIMIT', excess - 1, 1, 'WITHSCORES')
+  local mark = tonumber(last[2])
   redis.call('ZREMRANGEBYSCORE', runs, -mark * ID_SCALE, -1)
   redis.call('ZREMRANGEBYSCORE', runs, '(0', mark)
   redis.call('ZREMRANGEBYSCORE', runs, 1, mark * ID_SCALE)

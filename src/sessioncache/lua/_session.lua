@@ -7,44 +7,60 @@
 -- ARGV[3]   rev expected, '' for any                       ARGV[4]  rev at birth expected, '' for any
 -- ARGV[5]   session_id                                     ARGV[6]  TTL of the indexes in ms, '' for none
 --
--- A script answers {status, rev, updated_at, user_id or false, workflow_id or false, ...}; status is one of
--- ok absent damaged version owner conflict stale. Whatever can fail is checked before the first write, and the
--- first write is one that a full server refuses, for Redis rolls nothing back.
+-- A script returns {'ok', session_id, rev, rev before, born, updated_at, user_id or false, workflow_id or
+-- false, ...}, or {status, session_id}; status is one of absent damaged version owner conflict stale full.
+-- Whatever can fail is checked before the first write, and the first write is one that a full server refuses,
+-- for Redis rolls nothing back. No loop is longer than KEYS, ARGV or the fields of meta.
 
-local SCALE, ID_SCALE = 2 ^ 20, 2 ^ 60
+local SCALE, ID_SCALE, LARGEST = 2 ^ 20, 2 ^ 60, 2 ^ 53
 local meta, runs = KEYS[1], KEYS[2]
 local now = redis.call('TIME')
-local seconds, milliseconds = tonumber(now[1]), now[1] * 1000 + math.floor(now[2] / 1000)
+local milliseconds = now[1] * 1000 + math.floor(now[2] / 1000)
+local microseconds = now[1] * 1000000 + now[2]
 
 local function exact(number) return string.format('%.0f', number) end
 
--- Return the stored session as a table, or nil and the status that says why not.
+-- Return a stored number, nil for anything that reads refuse too: Lua takes 'nan', '0x10' and '1e3' for numbers.
+local function whole(text)
+  if not text or #text > 16 or not string.find(text, '^%d+$') then return nil end
+  local number = tonumber(text)
+  return number <= LARGEST and number or nil
+end
+
+-- Return the counters of the fields of meta as a table, nil where the session is damaged.
+local function counters(f, members)
+  local s = {rev = whole(f[1]), born = whole(f[2]), count = whole(f[3]), seq = whole(f[4])}
+  local complete = s.rev and s.born and s.count and s.seq and whole(f[7]) and f[8] and f[9] == ARGV[5]
+  if not complete or s.born > s.rev or s.rev == LARGEST or members ~= s.count * 3 then return nil end
+  local heads, bodies = redis.call('ZCOUNT', runs, 1, '+inf'), redis.call('ZCOUNT', runs, '-inf', -1)
+  return heads == s.count and bodies == s.count and s or nil
+end
+
+-- Return the stored session as a table, or nil, the status that says why not, and what it is about.
 local function open()
-  local f = redis.call('HMGET', meta, 'rev', 'born', 'count', 'seq', 'user_id', 'workflow_id', 'updated_at', 'schema')
+  local f = redis.call('HMGET', meta,
+    'rev', 'born', 'count', 'seq', 'user_id', 'workflow_id', 'updated_at', 'schema', 'session_id')
   local members = redis.call('ZCARD', runs)
   if members == 0 and redis.call('EXISTS', meta) == 0 then return nil, 'absent' end
   if f[8] and f[8] ~= '1' then return nil, 'version' end
-  for i = 1, 4 do
-    if not tonumber(f[i]) or #f[i] > 16 then return nil, 'damaged' end
-  end
-  if not f[8] or members ~= f[3] * 3 then return nil, 'damaged' end
-  if ARGV[4] ~= '' and ARGV[4] ~= f[2] then return nil, 'absent' end
   local rule, owner = string.sub(ARGV[1], 1, 1), string.sub(ARGV[1], 2)
-  if rule == '!' and f[5] ~= owner or rule == '=' and f[5] and f[5] ~= owner then return nil, 'owner' end
-  if ARGV[3] ~= '' and ARGV[3] ~= f[1] then return nil, 'conflict' end
-  return {
-    rev = tonumber(f[1]), born = tonumber(f[2]), count = members / 3, seq = tonumber(f[4]),
-    user_id = f[5], workflow_id = f[6], updated_at = f[7],
-  }
+  local is_foreign = rule == '!' and f[5] ~= owner or rule == '=' and f[5] and f[5] ~= owner
+  local s = counters(f, members)
+  if not s then return nil, is_foreign and 'owner' or 'damaged' end
+  if ARGV[4] ~= '' and ARGV[4] ~= f[2] then return nil, 'absent' end
+  if is_foreign then return nil, 'owner' end
+  if ARGV[3] ~= '' and ARGV[3] ~= f[1] then return nil, 'conflict', f[1] end
+  s.was, s.user_id, s.workflow_id, s.updated_at = s.rev, f[5], f[6], f[7]
+  return s
 end
 
 -- Keep meta and runs alive for the same time, to the millisecond.
 local function expire(had_runs)
   local left = tonumber(ARGV[2])
   if not left and not had_runs then left = redis.call('PTTL', meta) end
-  if left and left > 0 then
-    redis.call('PEXPIREAT', meta, exact(milliseconds + left))
-    redis.call('PEXPIREAT', runs, exact(milliseconds + left))
+  if left and left >= 0 then
+    redis.call('PEXPIREAT', meta, exact(milliseconds + math.max(left, 1)))
+    redis.call('PEXPIREAT', runs, exact(milliseconds + math.max(left, 1)))
   end
 end
 
@@ -62,10 +78,15 @@ local function list(s)
   end
 end
 
--- Write the counters of a changed session: the first write of every script.
+-- Write the counters of a changed session: the first write of every script. A revision is new even where
+-- a failover lost later ones: it is the server's clock, in microseconds, and more than the one before.
 local function bump(s)
-  s.rev, s.updated_at = s.rev + 1, now[1]
+  s.rev, s.updated_at = math.max(s.rev + 1, microseconds), now[1]
   redis.call('HSET', meta, 'rev', exact(s.rev), 'count', exact(s.count), 'seq', exact(s.seq), 'updated_at', now[1])
 end
 
-local function answer(s) return {'ok', exact(s.rev), s.updated_at, s.user_id, s.workflow_id} end
+local function refused(status, ...) return {status, ARGV[5], ...} end
+
+local function answer(s)
+  return {'ok', ARGV[5], exact(s.rev), exact(s.was), exact(s.born), s.updated_at, s.user_id, s.workflow_id}
+end

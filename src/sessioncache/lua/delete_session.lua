@@ -1,10 +1,10 @@
 -- Remove a session, whole, and take it off the indexes given.
 --
--- KEYS, ARGV[1..6]: as in _session.lua. Answers {status}: ok where there was a session; what is left of a
--- damaged one goes too.
+-- KEYS, ARGV[1..6], result: as in _session.lua. What is left of a damaged session goes too, if it is not known to
+-- be another user's.
 
-local s, status = open()
-if not s and status ~= 'damaged' then return {status} end
+local s, status, detail = open()
+if not s and status ~= 'damaged' then return refused(status, detail) end
 redis.call('UNLINK', meta, runs)
 for i = 3, #KEYS do redis.pcall('ZREM', KEYS[i], ARGV[5]) end
-return s and answer(s) or {status}
+return s and answer(s) or refused(status)

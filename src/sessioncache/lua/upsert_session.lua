@@ -1,33 +1,48 @@
 -- Create a session, or merge fields and runs into the one that is stored.
 --
--- KEYS, ARGV[1..6], answer: as in _session.lua, with born after the workflow_id; ARGV[7] max_runs or '',
--- ARGV[8] '1' to create, ARGV[9] fields to set, ARGV[10] fields to remove, then field, value, ...,
--- then field, ..., then six arguments a run (_runs.lua). A damaged session counts as absent. What would
+-- KEYS, ARGV[1..6], result: as in _session.lua; ARGV[7] max_runs or '', ARGV[8] '1' to create, ARGV[9] how many
+-- fields to set, ARGV[10] fields to remove, ARGV[11] dicts to remove; then field, value, ..., then field, ..., then
+-- the field of a dict, ..., then six arguments a run (_runs.lua). A damaged session counts as absent. What would
 -- create does not know when the stored session was created: that stays.
 
-local SET = 11
+local SET = 12
 local set_end = SET + 2 * ARGV[9] - 1
 local remove_end = set_end + ARGV[10]
-local first = remove_end + 1
-local CHUNK = 5000
+local dicts_end = remove_end + ARGV[11]
+local first = dicts_end + 1
+local EMPTY_DICT = '\1\128' -- packed; kept from birth on, so that what it lacks was never written
 
-local s, status = open()
+-- Remove each dict, whole: the field that says it is one, and those of its keys, whoever wrote them.
+local function remove_dicts()
+  if dicts_end == remove_end then return end
+  for _, field in ipairs(redis.call('HKEYS', meta)) do
+    for i = remove_end + 1, dicts_end do
+      if field == ARGV[i] or string.sub(field, 1, #ARGV[i] + 1) == ARGV[i] .. '.' then
+        redis.call('HDEL', meta, field)
+      end
+    end
+  end
+end
+
+local s, status, detail = open()
 local missing = status == 'absent' or status == 'damaged'
-if not s and not (missing and ARGV[8] == '1') then return {status} end
-local found, stale = find(first)
-if s and not found then return {'stale', stale} end
+if not s and not (missing and ARGV[8] == '1') then return refused(status, detail) end
+local found, refusal = {}, nil
+if s then found, refusal = find(first) end
+if not found then return refusal end
 local had_runs = s and s.count > 0
 local created_at = s and ARGV[8] == '1' and redis.call('HGET', meta, 'created_at')
 if not s then
-  local born = seconds * 1000000 + now[2]
   redis.call('HSET', meta, 'rev', '0')
   redis.call('DEL', meta, runs)
-  redis.call('HSET', meta, 'born', exact(born), 'schema', '1')
-  s, found = {rev = born, born = born, count = 0, seq = 0}, {}
+  redis.call('HSET', meta, 'born', exact(microseconds), 'schema', '1', 'system_messages', EMPTY_DICT)
+  s = {rev = microseconds, was = microseconds, born = microseconds, count = 0, seq = 0}
 end
-place(s, found, first)
+local placed, full = place(s, found, first)
+if not placed then return full end
 bump(s)
-for i = SET, set_end, CHUNK do redis.call('HSET', meta, unpack(ARGV, i, math.min(i + CHUNK - 1, set_end))) end
+remove_dicts()
+set(SET, set_end)
 for i = set_end + 1, remove_end, CHUNK do
   redis.call('HDEL', meta, unpack(ARGV, i, math.min(i + CHUNK - 1, remove_end)))
 end
@@ -37,5 +52,6 @@ put(s, found, first)
 trim(s, tonumber(ARGV[7]))
 expire(had_runs)
 list(s)
-local owner = redis.call('HMGET', meta, 'user_id', 'workflow_id')
-return {'ok', exact(s.rev), s.updated_at, owner[1], owner[2], exact(s.born)}
+local reply, owner = answer(s), redis.call('HMGET', meta, 'user_id', 'workflow_id')
+reply[7], reply[8] = owner[1], owner[2]
+return reply

@@ -10,10 +10,11 @@ from sessioncache.errors import InvalidArgumentError
 from sessioncache.flow import Flow
 from sessioncache.models import RunStatus
 from sessioncache.models.messages_filter import agent_runs, team_runs
+from sessioncache.records import SYSTEM_MESSAGES, system_mark
 from sessioncache.resilience import Call
 
 from .history import session_of
-from .paging import HEADS, WHOLE, read_newest, read_until
+from .paging import WHOLE, read_newest, read_until
 from .reading import checked_count
 
 SYSTEM: Final = "system"
@@ -58,6 +59,12 @@ class Query:
             raise InvalidArgumentError(str(exc)) from exc
         return messages
 
+    @property
+    def system_mark(self) -> bytes:
+        """Return the field of a session that says that whom it asks has a message of the system."""
+        agent_id, team_id = self.arguments["agent_id"], self.arguments["team_id"]
+        return system_mark("agent", agent_id) if agent_id else system_mark("team", team_id)
+
     def executor_runs(self, runs: list[Any]) -> int:
         """Return how many runs of the agent or team there are in these runs, as last_n_runs counts them."""
         agent_id, team_id = self.arguments["agent_id"], self.arguments["team_id"] or ""
@@ -81,7 +88,7 @@ def get_messages(call: Call, session_id: str, arguments: MessageArguments) -> Fl
     query = Query(call, session_id, arguments)
     query.answer([])
     if not (arguments["agent_id"] or arguments["team_id"]):
-        return query.answer((yield from read_newest(call, session_id, HEADS, 1)))
+        raise InvalidArgumentError("agent_id or team_id must be provided")
     if last_n_runs:
         runs = yield from _runs_of_executor(query, last_n_runs)
     elif last_n_runs is None and limit is not None:
@@ -102,14 +109,19 @@ def _both_ends(query: Query, limit: int) -> Flow[list[Any]]:
     """Read the newest runs that have the messages wanted, and the oldest ones up to a message of the system.
 
     The model answers the same of both ends as of all runs: the first system message, then the last others.
+    Whether there is any system message to look for, the session says in fields of its own.
     """
 
     def is_enough(runs: list[Any]) -> bool:
         return query.other_messages(runs) >= limit
 
+    marks = (SYSTEM_MESSAGES, query.system_mark)
     for _ in range(ATTEMPTS):
-        newest = yield from read_until(query.call, query.session_id, WHOLE, FIRST_NEWEST, is_enough)
-        if newest.is_all or SYSTEM in (query.arguments["skip_roles"] or ()):
+        newest = yield from read_until(
+            query.call, query.session_id, WHOLE, FIRST_NEWEST, is_enough, fields=marks
+        )
+        has_none = newest.fields[0] is not None and newest.fields[1] is None
+        if newest.is_all or has_none or SYSTEM in (query.arguments["skip_roles"] or ()):
             return newest.runs
         oldest = yield from read_until(
             query.call, query.session_id, WHOLE, FIRST_OLDEST, query.has_system_message, oldest=True

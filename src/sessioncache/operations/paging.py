@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -58,6 +58,8 @@ class Page:
     rev: int
     count: int
     n_bytes: int
+    fields: Sequence[bytes | None] = ()
+    """Further fields of the session that were asked for."""
 
     @property
     def is_all(self) -> bool:
@@ -66,22 +68,36 @@ class Page:
 
 
 def read_page(
-    call: Call, session_id: str, part: Part, size: int | None, offset: int = 0, *, oldest: bool = False
+    call: Call,
+    session_id: str,
+    part: Part,
+    size: int | None,
+    offset: int = 0,
+    *,
+    oldest: bool = False,
+    fields: Sequence[bytes] = (),
 ) -> Flow[Page]:
-    """Read `size` runs beyond the `offset` newest, or oldest, ones: one round trip.
+    """Read `size` runs beyond the `offset` newest, or oldest, ones, and some fields: one round trip.
 
     Raises SessionNotFoundError where there is no such session, or it is damaged.
     """
     meta, runs = keys.session_keys(call.settings.prefix, session_id)
     slices = [command(runs, size, offset) for command in (part.oldest if oldest else part.newest)]
-    request = Request(meta, ((b"HMGET", meta, *IDENTITY), (b"ZCARD", runs), *slices))
-    ((stored_identity, n_members, *found),) = yield from ask_and_touch(call, [(session_id, request)])
-    identity = identify(session_id, stored_identity, n_members)
+    request = Request(meta, ((b"HMGET", meta, *IDENTITY, *fields), (b"ZCARD", runs), *slices))
+    ((stored, n_members, *found),) = yield from ask_and_touch(call, [(session_id, request)])
+    identity = identify(session_id, stored[: len(IDENTITY)], n_members)
     if identity is None or not has_all(session_id, identity.count, size, *map(len, found), offset=offset):
-        raise SessionNotFoundError(f"there is no session {session_id!r}")
+        raise SessionNotFoundError(f"there is no session {session_id!r}", session_id=session_id)
     built = [part.build(call.settings.model, session_id, *run) for run in zip(*found, strict=True)]
     n_bytes = sum(map(len, chain.from_iterable(found)))
-    return Page(built if oldest else built[::-1], len(built), identity.rev, identity.count, n_bytes)
+    return Page(
+        built if oldest else built[::-1],
+        len(built),
+        identity.rev,
+        identity.count,
+        n_bytes,
+        stored[len(IDENTITY) :],
+    )
 
 
 def read_newest(call: Call, session_id: str, part: Part, size: int | None) -> Flow[list[Any]]:
@@ -100,13 +116,14 @@ def read_until(
     is_enough: Callable[[list[Any]], bool],
     *,
     oldest: bool = False,
+    fields: Sequence[bytes] = (),
 ) -> Flow[Page]:
     """Read page after page, each larger than the one before, until the runs are enough or all.
 
     The runs are those of one moment: where the session changes between two pages, reading begins again, with
     one page as large as all that were read.
     """
-    page = yield from read_page(call, session_id, part, min(first, MAX_SLICE), oldest=oldest)
+    page = yield from read_page(call, session_id, part, min(first, MAX_SLICE), oldest=oldest, fields=fields)
     size = first
     while not page.is_all and not is_enough(page.runs):
         size = _further(size, page)
@@ -114,7 +131,9 @@ def read_until(
         if more.rev == page.rev:
             page = _joined(page, more, oldest=oldest)
         else:
-            page = yield from read_page(call, session_id, part, page.size + size, oldest=oldest)
+            page = yield from read_page(
+                call, session_id, part, page.size + size, oldest=oldest, fields=fields
+            )
     return page
 
 
@@ -126,4 +145,4 @@ def _further(size: int, page: Page) -> int:
 
 def _joined(page: Page, more: Page, *, oldest: bool) -> Page:
     runs = page.runs + more.runs if oldest else more.runs + page.runs
-    return Page(runs, page.size + more.size, page.rev, page.count, page.n_bytes + more.n_bytes)
+    return replace(page, runs=runs, size=page.size + more.size, n_bytes=page.n_bytes + more.n_bytes)

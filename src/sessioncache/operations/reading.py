@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sessioncache.errors import DamagedSessionError, InvalidArgumentError, ReplyMismatchError
-from sessioncache.fields import SCHEMA
+from sessioncache.errors import InvalidArgumentError, ReplyMismatchError, SessionVersionError
+from sessioncache.fields import LARGEST_NUMBER, SCHEMA, is_number
 from sessioncache.flow import Command
 from sessioncache.records import StoredRun
 
@@ -65,12 +65,8 @@ def oldest_first(heads: Sequence[bytes], bodies: Sequence[bytes]) -> list[Stored
     return [StoredRun(head, body) for head, body in zip(reversed(heads), reversed(bodies), strict=True)]
 
 
-IDENTITY: Final = (b"session_id", b"schema", b"count", b"rev", b"born")
+IDENTITY: Final = (b"session_id", b"schema", b"count", b"rev", b"born", b"seq", b"updated_at")
 """Fields of the hash that every read asks for, to know whether its answer is one."""
-
-
-LONGEST_NUMBER: Final = 16
-"""Digits of the largest number that scripts write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +82,28 @@ def identify(session_id: str, stored: Sequence[bytes | None], members: int) -> I
     """Return what the IDENTITY fields say; None where there is no session, or it is damaged, which is logged.
 
     `members` is how many the sorted set has. Raises ReplyMismatchError for the answer of another session,
-    DamagedSessionError for one of another version.
+    SessionVersionError for one of another version.
     """
-    stored_id, schema, count, rev, born = stored
+    stored_id, schema, count, rev, born, *others = stored
     if stored_id is not None and stored_id != session_id.encode():
-        raise ReplyMismatchError(f"the answer is not about session {session_id!r}")
+        raise ReplyMismatchError(f"the answer is not about session {session_id!r}", session_id=session_id)
     if schema is not None and schema != SCHEMA:
-        raise DamagedSessionError(f"session {session_id!r} is stored in a layout of another version")
-    if stored_id and schema and count and rev and born and _are_numbers(count, rev, born):
-        if members == int(count) * MEMBERS_PER_RUN:
-            return Identity(int(count), int(rev), born)
-    elif not members and not any(stored):
+        raise unknown_version(session_id)
+    if not members and not any(stored):
         return None
+    if stored_id and schema and is_number(count) and is_number(rev) and is_number(born):
+        is_whole = members == int(count) * MEMBERS_PER_RUN and int(born) <= int(rev) < LARGEST_NUMBER
+        if is_whole and all(map(is_number, others)):
+            return Identity(int(count), int(rev), born)
     log_damaged(session_id)
     return None
 
 
-def _are_numbers(*texts: bytes) -> bool:
-    return all(text.isdigit() and len(text) <= LONGEST_NUMBER for text in texts)
+def unknown_version(session_id: str) -> SessionVersionError:
+    """Return the error for a session that another version of this library stored."""
+    return SessionVersionError(
+        f"session {session_id!r} is stored in a layout of another version", session_id=session_id
+    )
 
 
 def has_all(session_id: str, count: int, limit: int | None, *found: int, offset: int = 0) -> bool:

@@ -21,6 +21,7 @@ from sessioncache.records import (
 from sessioncache.resilience import Call, ask
 
 from .reading import IDENTITY, has_all, identify, newest_bodies, newest_heads, pairs
+from .touching import ask_and_touch
 
 Heads = dict[bytes, bytes]
 """Members by the order of their runs, oldest first; both as Redis answers them."""
@@ -45,7 +46,8 @@ def refresh(call: Call, session: Any) -> Flow[bool]:
             "session was neither loaded nor saved: there is nothing to refresh it from"
         )
     meta, _ = keys.session_keys(call.settings.prefix, session.session_id)
-    rev, born = yield from ask(call, Request(meta, ((b"HMGET", meta, b"rev", b"born"),)))
+    request = Request(meta, ((b"HMGET", meta, b"rev", b"born"),))
+    ((rev, born),) = yield from ask_and_touch(call, [(session.session_id, request)])
     if born == origin.born and rev == b"%d" % origin.rev:
         return False
     fields, members = yield from _read_changed(call, session.session_id, origin)
@@ -107,7 +109,9 @@ def _checked(fields: Fields, members: int, session_id: str, origin: Origin, *fou
         and has_all(session_id, identity.count, origin.limit, *found)
     ):
         return fields
-    raise SessionNotFoundError(f"session {session_id!r}, as it was loaded, exists no more")
+    raise SessionNotFoundError(
+        f"session {session_id!r}, as it was loaded, exists no more", session_id=session_id
+    )
 
 
 def _stored_runs(call: Call, session_id: str, origin: Origin, members: Members) -> dict[str, StoredRun]:
@@ -120,7 +124,7 @@ def _stored_runs(call: Call, session_id: str, origin: Origin, members: Members) 
             run_id, stored = loaded[head]
         else:
             stored = StoredRun(head, body)
-            run_id = run_id_of_head(head) or model.run_id(read_run(model, session_id, stored))
+            run_id = run_id_of_head(head) or read_run(model, session_id, stored).run_id
         runs[run_id] = stored
     return runs
 
@@ -136,7 +140,9 @@ def _merge(call: Call, session: Any, origin: Origin, fields: Fields, stored: dic
     runs += [run for run_id, run in mine.items() if run_id not in stored and run_id not in origin.runs]
     beyond = _changed_beyond(call, session.session_id, origin, mine, stored)
     merged = _merged_fields(fields, origin.fields, to_fields(model.fields(session)))
-    model.refill(session, from_fields(merged, session.session_id), [*map(mine.get, beyond), *runs])
+    model.refill(
+        session, from_fields(merged, session.session_id, model.names), [*map(mine.get, beyond), *runs]
+    )
     set_origin(session, origin_from(fields, beyond | stored, origin.limit))
 
 

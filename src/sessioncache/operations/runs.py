@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from sessioncache import keys
-from sessioncache.errors import SessionNotFoundError
-from sessioncache.flow import Flow, Request, Script
+from sessioncache.errors import ReplyMismatchError, SessionNotFoundError
+from sessioncache.flow import Flow, Request, Script, fits
 from sessioncache.records import StoredRun, read_run
 from sessioncache.resilience import Call
 from sessioncache.settings import at_least_one
 
-from .reading import IDENTITY, identify
+from .reading import IDENTITY, identify, log_damaged
 from .touching import ask_and_touch
 from .writing import Target, write
 
@@ -25,10 +25,22 @@ def get_run(call: Call, session_id: str, run_id: str) -> Flow[Any]:
     wanted = keys.encoded_id(run_id, "run_id")
     session_keys = keys.session_keys(call.settings.prefix, session_id)
     request = GET_RUN.call(session_keys, (wanted, *IDENTITY), writes=False)
-    ((identity, members, *stored),) = yield from ask_and_touch(call, [(session_id, request)])
+    (reply,) = yield from ask_and_touch(call, [(session_id, request)])
+    if not _is_run_reply(reply):
+        raise ReplyMismatchError("the answer of a script does not fit what was asked", session_id=session_id)
+    identity, members, *stored = reply
     if identify(session_id, identity, members) is None or not stored:
         return None
     return read_run(call.settings.model, session_id, StoredRun(*stored))
+
+
+def _is_run_reply(reply: Any) -> bool:
+    """Tell whether a reply has the identity, the number of members, and head and body of a stored run."""
+    if not isinstance(reply, list) or len(reply) not in (2, 4):
+        return False
+    identity, members, *stored = reply
+    has_identity = fits((b"HMGET", b"", *IDENTITY), identity)
+    return has_identity and isinstance(members, int) and all(isinstance(part, bytes) for part in stored)
 
 
 def delete_run(call: Call, session_id: str, run_id: str) -> Flow[bool]:
@@ -76,7 +88,12 @@ def read_runs_after(call: Call, session_id: str, position: Position, page_size: 
     stored_identity, members, scored, bodies = reply
     identity = identify(session_id, stored_identity, members)
     if identity is None or position.born not in (None, identity.born):
-        raise SessionNotFoundError(f"there is no session {session_id!r}, or no longer")
+        raise SessionNotFoundError(f"there is no session {session_id!r}, or no longer", session_id=session_id)
+    if 2 * len(bodies) != len(scored):
+        log_damaged(session_id)
+        raise SessionNotFoundError(
+            f"there is no session {session_id!r}: it is damaged", session_id=session_id
+        )
     stored = [StoredRun(*run) for run in zip(scored[::2], bodies, strict=True)]
     found = [read_run(call.settings.model, session_id, run) for run in stored]
     return RunsAfter(found, Position(scored[-1] if scored else order, identity.born))

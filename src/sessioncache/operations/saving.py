@@ -8,9 +8,17 @@ from typing import Any, Final
 
 from sessioncache import keys
 from sessioncache.errors import InvalidArgumentError, SessionOwnershipError
-from sessioncache.fields import Fields, to_fields
+from sessioncache.fields import STATE, Fields, replaced_dicts, section_of, to_fields
 from sessioncache.flow import Flow, Script
-from sessioncache.records import Origin, PackedRun, is_unchanged, origin_of, pack_run, set_origin
+from sessioncache.records import (
+    Origin,
+    PackedRun,
+    is_unchanged,
+    marks_of,
+    origin_of,
+    pack_run,
+    set_origin,
+)
 from sessioncache.resilience import Call
 from sessioncache.settings import whole_number
 
@@ -28,11 +36,13 @@ MAX_SCRIPT_RUNS: Final = 500
 
 def upsert_session(call: Call, session: Any, *, expect_rev: int | None = None) -> Flow[None]:
     """Create a session, or merge what changed in this object into the stored one; no run is ever removed."""
-    fields = to_fields(call.settings.model.fields(session))
+    record = call.settings.model.fields(session)
+    fields = to_fields(record)
     origin = origin_of(session)
     runs = _changed_runs(call, session, origin)
     target = _target(session, fields, origin, runs, expect_rev)
-    written = yield from _write(call, target, fields, origin, runs)
+    removed = _removed_fields(fields, origin, {*record, STATE})
+    written = yield from _write(call, target, _changed_fields(fields, origin), removed, origin, runs)
     _remember(session, fields, origin, runs, written)
 
 
@@ -45,7 +55,7 @@ def upsert_runs(call: Call, session_id: str, runs: Iterable[Any]) -> Flow[None]:
     target = _target_of_runs(session_id, list(packed.values()))
     for batch in _batches(list(packed.values())):
         if batch:
-            yield from _write_runs(call, target, batch, ())
+            yield from write_runs(call, target, batch)
 
 
 def _pack_all(call: Call, runs: Iterable[Any]) -> Iterator[PackedRun]:
@@ -98,35 +108,54 @@ def _common(user_ids: Iterable[str | None]) -> str | None:
 
 
 def _write(
-    call: Call, target: Target, fields: Fields, origin: Origin | None, runs: Sequence[PackedRun]
+    call: Call,
+    target: Target,
+    changed: Fields,
+    removed: Collection[bytes],
+    origin: Origin | None,
+    runs: Sequence[PackedRun],
 ) -> Flow[Sequence[Written]]:
     """Write a session in one script; runs that are too much for it follow in further ones."""
     known = origin.runs if origin else ()
+    creates = origin is None and not target.expect_rev
+    first, *further = _batches(runs)
     arguments = merge_arguments(
         call,
-        _changed_fields(fields, origin),
-        _removed_fields(fields, origin),
-        creates=origin is None and target.expect_rev is None,
+        changed | marks_of(first),
+        removed,
+        replaced_dicts(changed, loaded=origin is not None),
+        creates=creates,
     )
-    first, *further = _batches(runs)
     run_arguments = _run_arguments(first, known)
     written = [
         (yield from write(call, UPSERT_SESSION, target, (*arguments, *run_arguments), ttl=call.settings.ttl))
     ]
     for batch in further:
-        written += [(yield from _write_runs(call, target._replace(expect_rev=None), batch, known))]
+        written += [(yield from write_runs(call, target._replace(expect_rev=None), batch, known))]
     return written
 
 
-def _write_runs(
-    call: Call, target: Target, batch: Sequence[PackedRun], known: Collection[str]
+def write_runs(
+    call: Call, target: Target, runs: Sequence[PackedRun], known: Collection[str] = ()
 ) -> Flow[Written]:
-    arguments = (optional_number(call.settings.max_runs), *_run_arguments(batch, known))
+    """Write runs in one script; those that are `known` to have been stored only if they still are."""
+    marks = marks_of(runs)
+    arguments = (
+        optional_number(call.settings.max_runs),
+        b"%d" % len(marks),
+        *chain.from_iterable(marks.items()),
+        *_run_arguments(runs, known),
+    )
     return (yield from write(call, UPSERT_RUNS, target, arguments, ttl=call.settings.ttl))
 
 
 def merge_arguments(
-    call: Call, set_fields: Fields, removed: Collection[bytes] = (), *, creates: bool = False
+    call: Call,
+    set_fields: Fields,
+    removed: Collection[bytes] = (),
+    replaced: Collection[bytes] = (),
+    *,
+    creates: bool = False,
 ) -> tuple[bytes, ...]:
     """Return what the script that merges takes after the common arguments, but for the runs."""
     return (
@@ -134,8 +163,10 @@ def merge_arguments(
         b"1" if creates else b"",
         b"%d" % len(set_fields),
         b"%d" % len(removed),
+        b"%d" % len(replaced),
         *chain.from_iterable(set_fields.items()),
         *removed,
+        *replaced,
     )
 
 
@@ -144,12 +175,15 @@ def _changed_fields(fields: Fields, origin: Origin | None) -> Fields:
     return {name: value for name, value in fields.items() if was.get(name) != value}
 
 
-def _removed_fields(fields: Fields, origin: Origin | None) -> list[bytes]:
-    """Return the fields that this object was loaded with and has no more; an owner is never removed."""
+def _removed_fields(fields: Fields, origin: Origin | None, names: Collection[str]) -> list[bytes]:
+    """Return the fields that this object was loaded with and has no more; an owner is never removed.
+
+    Those of other `names` than it has are a newer version's, and stay.
+    """
     return [
         name
         for name in (origin.fields if origin else ())
-        if name not in fields and name not in _NEVER_REMOVED
+        if name not in fields and name not in _NEVER_REMOVED and section_of(name) in names
     ]
 
 
@@ -181,10 +215,10 @@ def _remember(
 
     Where another writer came between, the object lacks what that one wrote: it keeps its old revision.
     """
-    born = origin.born if origin else written[0].rest[0]
-    before = origin.rev if origin else int(born)
-    after = written[-1].rev
-    rev = after if after == before + len(written) else (origin.rev if origin else 0)
+    born = origin.born if origin else written[0].born
+    before = [origin.rev if origin else int(born), *(script.rev for script in written)]
+    is_alone = all(script.rev_before == rev for script, rev in zip(written, before, strict=False))
+    rev = written[-1].rev if is_alone else (origin.rev if origin else 0)
     stored = dict(origin.runs) if origin else {}
     for batch, script in zip(_batches(runs), written, strict=True):
         stored |= {run.run_id: run.stored(script.rev - int(born)) for run in batch}

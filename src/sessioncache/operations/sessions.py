@@ -88,8 +88,8 @@ def _session_object(
 ) -> Any:
     model = call.settings.model
     runs = [read_run(model, session_id, run) for run in stored]
-    session = model.session(from_fields(fields, session_id), runs)
-    by_id = {model.run_id(run): members for run, members in zip(runs, stored, strict=True)}
+    session = model.session(from_fields(fields, session_id, model.names), runs)
+    by_id = {run.run_id: members for run, members in zip(runs, stored, strict=True)}
     set_origin(session, origin_from(fields, by_id, limit))
     return session
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from types import EllipsisType
@@ -14,6 +15,8 @@ from sessioncache.settings import milliseconds
 
 from .writing import Target, list_elsewhere, read_answer, script_request, write
 
+log = logging.getLogger("sessioncache")
+
 TOUCH_SESSION: Final = Script("_session", "touch_session")
 
 
@@ -21,7 +24,7 @@ def touch_session(call: Call, session_id: str, ttl: int | timedelta | EllipsisTy
     """Let a session live for `ttl` from now, None for ever; False where it does not exist."""
     lifetime = call.settings.ttl if isinstance(ttl, EllipsisType) else milliseconds(ttl, "ttl")
     try:
-        yield from write(call, TOUCH_SESSION, Target(session_id), ttl=lifetime)
+        yield from write(call, TOUCH_SESSION, Target(session_id), (b"",), ttl=lifetime)
     except SessionNotFoundError:
         return False
     return True
@@ -38,16 +41,21 @@ def ask_and_touch(
     if not call.settings.touch_on_read or call.settings.ttl is None:
         return (yield from ask_all(call, wanted))
     targets = [Target(session_id, user_id, claims=False) for session_id, _ in requests]
-    touches = [script_request(call, TOUCH_SESSION, target, ttl=call.settings.ttl) for target in targets]
-    # To touch twice is to touch: these are repeated as reads are.
-    repeatable = [touch._replace(writes=False) for touch in touches]
-    replies = yield from ask_all(call, [*wanted, *repeatable])
+    touches = [
+        script_request(call, TOUCH_SESSION, target, (b"1",), ttl=call.settings.ttl) for target in targets
+    ]
+    # To touch twice is to touch, so these are no writes; what cannot be touched is read all the same.
+    optional = [touch._replace(writes=False, optional=True) for touch in touches]
+    replies = yield from ask_all(call, [*wanted, *optional])
     for target, answer in zip(targets, replies[len(wanted) :], strict=True):
         yield from _follow(call, target, answer)
     return replies[: len(wanted)]
 
 
 def _follow(call: Call, target: Target, answer: Any) -> Flow[None]:
+    if isinstance(answer, Exception):
+        log.warning("session %r was read, but lives no longer for it: %s", target.session_id, answer)
+        return
     try:
         touched = read_answer(answer, target.session_id)
     except (SessionNotFoundError, SessionOwnershipError):

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from sessioncache import keys
 from sessioncache.errors import (
     DamagedSessionError,
+    InvalidArgumentError,
     ReplyMismatchError,
+    SessionCacheError,
     SessionConflictError,
     SessionNotFoundError,
     SessionOwnershipError,
+    SessionVersionError,
     StaleRunError,
     UnavailableError,
 )
+from sessioncache.fields import is_number
 from sessioncache.flow import Flow, Request, Script
 from sessioncache.resilience import Call, ask, ask_all
+
+from .reading import log_damaged
 
 log = logging.getLogger("sessioncache")
 
@@ -40,6 +46,8 @@ class Written(NamedTuple):
     """What a script says of the session that it wrote: user and workflow as they are stored now."""
 
     rev: int
+    rev_before: int
+    born: bytes
     updated_at: int
     user_id: str | None
     workflow_id: str | None
@@ -106,28 +114,48 @@ def _joining_indexes(call: Call, target: Target) -> tuple[bytes, ...]:
 
 
 def read_answer(answer: Any, session_id: str) -> Written:
-    """Return what a script says of the session it wrote, or raise the error that it answered."""
+    """Return what a script says of the session it wrote, or raise the error that it returned."""
     match answer:
-        case [b"ok", rev, updated_at, user_id, workflow_id, *rest]:
-            return Written(int(rev), int(updated_at), _text(user_id), _text(workflow_id), rest)
-        case [b"version"]:
-            raise DamagedSessionError(f"session {session_id!r} is stored in a layout of another version")
-        case [b"absent"]:
-            raise SessionNotFoundError(f"there is no session {session_id!r}")
-        case [b"damaged"]:
-            log.warning("session %r is damaged: it counts as absent", session_id)
-            raise SessionNotFoundError(f"there is no session {session_id!r}: what is left of it is damaged")
-        case [b"owner"]:
-            raise SessionOwnershipError(f"session {session_id!r} belongs to another user")
-        case [b"conflict"]:
-            raise SessionConflictError(f"session {session_id!r} is not at the revision expected any more")
-        case [b"stale", run_id]:
-            raise StaleRunError(f"run {_text(run_id)!r} of session {session_id!r} is of a later attempt")
-    raise ReplyMismatchError("the answer of a script does not fit what was asked")
+        case [b"ok", answered, rev, before, born, updated_at, user_id, workflow_id, *rest] if (
+            answered == session_id.encode() and all(map(is_number, (rev, before, born, updated_at)))
+        ):
+            return Written(
+                int(rev), int(before), born, int(updated_at), _text(user_id), _text(workflow_id), rest
+            )
+        case [bytes(status), answered, *run_ids] if status != b"ok" and answered == session_id.encode():
+            raise _refusal(status.decode(errors="replace"), session_id, *map(_text, run_ids))
+    raise ReplyMismatchError("the answer of a script does not fit what was asked", session_id=session_id)
+
+
+def _refusal(status: str, session_id: str, detail: str | None = None) -> SessionCacheError:
+    """Return the error that a status stands for; `detail` is the run, or the revision, that it is about."""
+    if status not in _REFUSALS:
+        return ReplyMismatchError("the answer of a script does not fit what was asked", session_id=session_id)
+    if status == "damaged":
+        log_damaged(session_id)
+    kind, text = _REFUSALS[status]
+    error = kind(text.format(session=f"session {session_id!r}", run=f"run {detail!r}"), session_id=session_id)
+    if isinstance(error, SessionConflictError):
+        error.rev = int(detail or 0)
+    else:
+        error.run_id = detail
+    return error
+
+
+_REFUSALS: Final[Mapping[str, tuple[type[SessionCacheError], str]]] = {
+    "version": (SessionVersionError, "{session} is stored in a layout of another version"),
+    "absent": (SessionNotFoundError, "there is no {session}"),
+    "damaged": (SessionNotFoundError, "there is no {session}: what is left of it is damaged"),
+    "owner": (SessionOwnershipError, "{session} belongs to another user"),
+    "conflict": (SessionConflictError, "{session} is not at the revision expected any more"),
+    "stale": (StaleRunError, "{run} of {session} is of a later attempt"),
+    "full": (InvalidArgumentError, "{run}: {session} has no room for one more run of its created_at"),
+}
 
 
 def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode()
+    """Return a stored id as text; bytes that are no text, which something else wrote, stay what they are."""
+    return None if value is None else value.decode(errors="surrogateescape")
 
 
 def list_elsewhere(call: Call, target: Target, written: Written, ttl: int | None) -> Flow[None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -141,6 +141,8 @@ class SessionRecord:
 
 class RecordModel:
     """The model of a cache for agno: `SessionRecord` and `RunRecord`."""
+
+    names: Collection[str] = frozenset({*_COLUMNS, "workflow_name"})
 
     def fields(self, session: SessionRecord) -> dict[str, Any]:
         """Return the record of a session, without its runs."""

@@ -20,7 +20,7 @@ from sessioncache.operations import runs as stored_runs
 from sessioncache.operations import saving
 from sessioncache.operations import sessions as stored_sessions
 from sessioncache.operations.paging import WHOLE, read_newest
-from sessioncache.operations.writing import Target, optional_number, write
+from sessioncache.operations.writing import Target
 from sessioncache.records import origin_of, pack_run
 from sessioncache.resilience import Call, ask_all
 
@@ -205,5 +205,4 @@ def _write_if_unchanged(call: Call, session: SessionRecord, run: RunRecord) -> F
     origin = origin_of(session)
     packed = pack_run(call.settings.model, run, call.settings.max_run_bytes)
     target = Target(session.session_id, None, session.workflow_id, origin.rev if origin else None)
-    arguments = (optional_number(call.settings.max_runs), *packed.arguments(only_if_stored=True))
-    yield from write(call, saving.UPSERT_RUNS, target, arguments, ttl=call.settings.ttl)
+    yield from saving.write_runs(call, target, [packed], known=[run.run_id])
