@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sessioncache import codec
 from sessioncache.errors import DamagedRunError, InvalidArgumentError, SessionNotFoundError
 from support.interleaving import another_worker, watched
 from support.samples import a_run, a_session, ids
@@ -144,6 +145,34 @@ def test_a_damaged_run_is_met_and_the_others_are_read(cache: Any, admin: Any, ca
     assert [run.content for run in runs if run.run_id != "r2"] == ["out r0", "out r1", "out r3", "out r4"]
     with pytest.raises(DamagedRunError, match="'r2' of session 's'"):
         _ = runs[2].content
+
+
+def test_a_session_that_lost_a_body_is_an_error(cache: Any, admin: Any, caches: Caches) -> None:
+    cache.upsert_session(a_session("s", 5))
+    key = f"{caches.prefix}:{{s}}:runs"
+    (body,) = admin.zrange(key, -1, "-inf", desc=True, byscore=True, offset=2, num=1)
+    admin.zadd(key, {body: 0})
+
+    with pytest.raises(SessionNotFoundError):
+        list(cache.iter_runs("s", page_size=5))
+
+
+@pytest.mark.parametrize("run_id", ["", "x" * 513, 7, None], ids=["empty", "long", "int", "none"])
+def test_a_stored_run_without_a_valid_id_is_unreadable(
+    cache: Any, admin: Any, caches: Caches, run_id: Any
+) -> None:
+    cache.upsert_session(a_session("s", 2))
+    key = f"{caches.prefix}:{{s}}:runs"
+    head, order = admin.zrange(key, 1, "+inf", byscore=True, withscores=True)[0]
+    body = admin.zrange(key, -order, -order, byscore=True)[0]
+    admin.zrem(key, head, body)
+    packed = codec.pack({"run_id": run_id, "created_at": 1}, "v"), codec.pack([run_id, {}], "v")
+    admin.zadd(key, {b"h:1:" + packed[0]: order, b"b" + packed[1]: -order})
+
+    for runs in (cache.get_session("s").runs, cache.get_runs("s"), list(cache.iter_runs("s"))):
+        assert runs[1].run_id == "r1"
+        with pytest.raises(DamagedRunError):
+            _ = runs[0].content
 
 
 ACTIONS = st.one_of(

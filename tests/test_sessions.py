@@ -622,6 +622,57 @@ def test_a_new_object_with_a_revision_expected_creates_nothing(cache: Any) -> No
     assert cache.get_session("s") is None
 
 
+def test_revision_0_creates_a_session_only_if_there_is_none(
+    cache: Any, caches: Caches, admin: redis.Redis
+) -> None:
+    cache.upsert_session(session_of(1), expect_rev=0)
+    before = stored(admin, caches)
+
+    with pytest.raises(SessionConflictError) as caught:
+        cache.upsert_session(session_of(2), expect_rev=0)
+
+    loaded = cache.get_session("s")
+    assert (caught.value.session_id, caught.value.rev) == ("s", loaded.rev)
+    assert stored(admin, caches) == before
+    cache.delete_session("s")
+    with pytest.raises(SessionNotFoundError):
+        cache.upsert_session(loaded, expect_rev=0)
+
+
+def test_a_revision_is_new_even_where_a_failover_lost_the_last_write(
+    cache: Any, caches: Caches, admin: redis.Redis
+) -> None:
+    cache.upsert_session(session_of(1))
+    meta, runs = keys.session_keys(caches.prefix, "s")
+    behind = {key: admin.dump(key) for key in (meta, runs)}
+    cache.update_session_state("s", {"k": "lost"})
+    session = cache.get_session("s")
+    for key, dump in behind.items():
+        admin.restore(key, 3_600_000, dump, replace=True)
+    cache.update_session_state("s", {"k": "kept"})
+
+    with pytest.raises(SessionConflictError):
+        cache.upsert_session(session, expect_rev=session.rev)
+    assert cache.refresh(session)
+    assert session.session_data["session_state"] == {"k": "kept"}
+
+
+def test_what_is_left_of_a_damaged_session_is_its_owners(
+    cache: Any, caches: Caches, admin: redis.Redis
+) -> None:
+    cache.upsert_session(session_of(1, user_id="ada"))
+    meta, _ = keys.session_keys(caches.prefix, "s")
+    admin.hdel(meta, "count")
+    before = stored(admin, caches)
+
+    assert cache.delete_session("s", user_id="bob") is False
+    with pytest.raises(SessionOwnershipError):
+        cache.upsert_session(session_of(2, user_id="bob"))
+    assert stored(admin, caches) == before
+    cache.delete_session("s", user_id="ada")
+    assert admin.exists(meta) == 0
+
+
 def test_a_conflict_leaves_the_object_as_it_was(cache: Any) -> None:
     session = session_of(1)
     cache.upsert_session(session)

@@ -118,6 +118,36 @@ def test_one_kind_of_nothing_becomes_another(cache: Any, before: Any, after: Any
     assert cache.get_session("s").session_data == (after or {})
 
 
+@pytest.mark.parametrize("value", [None, [1], "text", 5], ids=repr)
+@pytest.mark.parametrize("is_loaded", [False, True], ids=["new", "loaded"])
+def test_a_state_saved_as_something_else_replaces_the_whole_dict(
+    cache: Any, value: Any, is_loaded: bool
+) -> None:
+    cache.upsert_session(a_session("s", session_data={"session_state": {"a": 1}, "x": 1}))
+    session = cache.get_session("s") if is_loaded else a_session("s")
+    cache.update_session_state("s", {"of another worker": 1})
+
+    session.session_data["session_state"] = value
+    cache.upsert_session(session)
+
+    assert cache.get_session("s").session_data == {"session_state": value, "x": 1}
+    cache.update_session_state("s", {"k": 1})
+    assert state_of(cache) == {"k": 1}
+
+
+def test_metadata_saved_as_none_is_none_of_it(cache: Any) -> None:
+    cache.upsert_session(a_session("s", metadata={"a": 1}))
+    session = cache.get_session("s")
+    other = cache.get_session("s")
+    other.metadata["b"] = 1
+    cache.upsert_session(other)
+
+    session.metadata = None
+    cache.upsert_session(session)
+
+    assert cache.get_session("s").metadata == {}
+
+
 def test_the_last_key_that_is_removed_leaves_an_empty_state(cache: Any) -> None:
     cache.upsert_session(a_session("s", session_data={"session_state": {"k": 1}}))
 

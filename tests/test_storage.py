@@ -21,7 +21,9 @@ from sessioncache import (
     codec,
     keys,
 )
+from sessioncache.operations import saving
 from strategies import workflow_sessions
+from support.interleaving import watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -461,6 +463,53 @@ def test_reading_as_another_user_does_not_keep_a_session_alive(
 
     assert make_cache(touch_on_read=True).get_session("s", user_id="v") is None
     assert max(lifetimes(admin, caches)) <= 60_000
+
+
+@pytest.mark.parametrize("read", [*READS.values(), *OTHER_READS.values()], ids=[*READS, *OTHER_READS])
+@pytest.mark.parametrize("longer", [3600, None], ids=["an hour", "for ever"])
+@pytest.mark.keys_without_ttl
+def test_reading_does_not_shorten_a_longer_life(
+    make_cache: Any, caches: Caches, admin: redis.Redis, read: Callable[[Any], object], longer: int | None
+) -> None:
+    cache = make_cache(ttl=60, touch_on_read=True)
+    cache.upsert_session(session_of(1, user_id="u"))
+    cache.touch_session("s", longer)
+
+    assert read(cache)
+
+    assert all(left == -1 if longer is None else left > 60_000 for left in lifetimes(admin, caches))
+
+
+def test_refreshing_keeps_a_session_alive_where_reads_do(
+    make_cache: Any, caches: Caches, admin: redis.Redis
+) -> None:
+    cache = make_cache(ttl=3600, touch_on_read=True)
+    cache.upsert_session(session_of(1))
+    session = cache.get_session("s")
+    make_cache().touch_session("s", 60)
+
+    assert cache.refresh(session) is False
+    assert min(lifetimes(admin, caches)) > 60_000
+
+
+def test_a_first_run_in_the_last_millisecond_of_a_session_does_not_outlive_it(
+    make_cache: Any, caches: Caches, admin: redis.Redis
+) -> None:
+    """The script is told that no millisecond is left, for no test can hit one."""
+    make_cache().upsert_session(WorkflowSession("s"))
+    cache = make_cache(ttl=None)
+    with watched(cache) as trips:
+        cache.upsert_run("s", run(0))
+    cache.delete_run("s", "r0")
+    (_evalsha, _, *arguments), *_ = trips.requests[-1]
+    ending = b"""
+        local real = redis
+        local function call(name, ...) if name == 'PTTL' then return 0 end return real.call(name, ...) end
+        local redis = {call = call, pcall = real.pcall}
+    """
+    admin.execute_command("EVAL", ending + saving.UPSERT_RUNS.text, *arguments)
+
+    assert -1 not in lifetimes(admin, caches)
 
 
 def test_reading_what_does_not_exist_stores_nothing_where_reads_touch(

@@ -1,6 +1,6 @@
 -- Read one run: Redis has no native command that finds a member by another's score.
 --
--- KEYS[1] meta, KEYS[2] runs; ARGV[1] run_id, ARGV[2..] fields of meta. Answers {the fields, ZCARD of runs,
+-- KEYS[1] meta, KEYS[2] runs; ARGV[1] run_id, ARGV[2..] fields of meta. Returns {the fields, ZCARD of runs,
 -- head, body}, the last two only where the run is stored. Writes nothing.
 
 local reply = {redis.call('HMGET', KEYS[1], unpack(ARGV, 2)), redis.call('ZCARD', KEYS[2])}

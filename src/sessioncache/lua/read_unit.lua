@@ -1,7 +1,7 @@
 -- Run reading commands as one unit: what a full server refuses behind MULTI, it runs in a script.
 --
 -- KEYS: the keys of the commands; ARGV: for each command how many words it has, then those words.
--- Answers the replies in order. Writes nothing.
+-- Returns the replies in order. Writes nothing.
 
 local replies = {}
 local at = 1

@@ -1,7 +1,7 @@
 -- Take sessions off an index that are gone, unless they were listed anew meanwhile.
 --
 -- KEYS[1] index (sorted set); ARGV: session_id, updated_at it was listed with, and so on.
--- Answers how many were taken off.
+-- Returns how many were taken off.
 
 local removed = 0
 for i = 1, #ARGV, 2 do

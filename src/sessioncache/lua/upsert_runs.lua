@@ -1,7 +1,7 @@
 -- Store runs of a session that exists, each at the place it has or at that of its creation time.
 --
 -- KEYS, ARGV[1..6], result: as in _session.lua; ARGV[7] max_runs or '', ARGV[8] how many fields of meta to set,
--- then field, value, ..., then six arguments a run (_runs.lua). Returns {'stale', session_id, run_id} if the stored
+-- then field, value, ..., then six arguments a run (_upsert.lua). Returns {'stale', session_id, run_id} if the stored
 -- run is of a later attempt, {'full', session_id, run_id} if no more runs can have its created_at.
 
 local SET = 9

@@ -2,7 +2,7 @@
 --
 -- KEYS, ARGV[1..6], result: as in _session.lua; ARGV[7] max_runs or '', ARGV[8] '1' to create, ARGV[9] how many
 -- fields to set, ARGV[10] fields to remove, ARGV[11] dicts to remove; then field, value, ..., then field, ..., then
--- the field of a dict, ..., then six arguments a run (_runs.lua). A damaged session counts as absent. What would
+-- the field of a dict, ..., then six arguments a run (_upsert.lua). A damaged session counts as absent. What would
 -- create does not know when the stored session was created: that stays.
 
 local SET = 12

@@ -85,8 +85,7 @@ def identify(session_id: str, stored: Sequence[bytes | None], members: int) -> I
     SessionVersionError for one of another version.
     """
     stored_id, schema, count, rev, born, *others = stored
-    if stored_id is not None and stored_id != session_id.encode():
-        raise ReplyMismatchError(f"the answer is not about session {session_id!r}", session_id=session_id)
+    check_answer(session_id, stored_id)
     if schema is not None and schema != SCHEMA:
         raise unknown_version(session_id)
     if not members and not any(stored):
@@ -97,6 +96,12 @@ def identify(session_id: str, stored: Sequence[bytes | None], members: int) -> I
             return Identity(int(count), int(rev), born)
     log_damaged(session_id)
     return None
+
+
+def check_answer(session_id: str, stored_id: bytes | None) -> None:
+    """Raise ReplyMismatchError if an answer is about another session."""
+    if stored_id is not None and stored_id != session_id.encode():
+        raise ReplyMismatchError(f"the answer is not about session {session_id!r}", session_id=session_id)
 
 
 def unknown_version(session_id: str) -> SessionVersionError:

@@ -20,7 +20,7 @@ from sessioncache.records import (
 )
 from sessioncache.resilience import Call, ask
 
-from .reading import IDENTITY, has_all, identify, newest_bodies, newest_heads, pairs
+from .reading import IDENTITY, check_answer, has_all, identify, newest_bodies, newest_heads, pairs
 from .touching import ask_and_touch
 
 Heads = dict[bytes, bytes]
@@ -46,8 +46,9 @@ def refresh(call: Call, session: Any) -> Flow[bool]:
             "session was neither loaded nor saved: there is nothing to refresh it from"
         )
     meta, _ = keys.session_keys(call.settings.prefix, session.session_id)
-    request = Request(meta, ((b"HMGET", meta, b"rev", b"born"),))
-    ((rev, born),) = yield from ask_and_touch(call, [(session.session_id, request)])
+    request = Request(meta, ((b"HMGET", meta, b"session_id", b"rev", b"born"),))
+    ((stored_id, rev, born),) = yield from ask_and_touch(call, [(session.session_id, request)])
+    check_answer(session.session_id, stored_id)
     if born == origin.born and rev == b"%d" % origin.rev:
         return False
     fields, members = yield from _read_changed(call, session.session_id, origin)

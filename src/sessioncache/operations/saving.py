@@ -24,8 +24,8 @@ from sessioncache.settings import whole_number
 
 from .writing import Target, Written, optional_number, write
 
-UPSERT_SESSION: Final = Script("_session", "_runs", "upsert_session")
-UPSERT_RUNS: Final = Script("_session", "_runs", "upsert_runs")
+UPSERT_SESSION: Final = Script("_session", "_runs", "_upsert", "upsert_session")
+UPSERT_RUNS: Final = Script("_session", "_runs", "_upsert", "upsert_runs")
 
 MAX_SCRIPT_BYTES: Final = 4 * 2**20
 """Most bytes of runs in one script, unless one run alone has more: a script holds up the server."""

@@ -1,0 +1,84 @@
+-- Put ahead of the scripts that write runs, after _runs.lua.
+--
+-- A run is six arguments: run_id, created_at in whole seconds, queue_attempt ('' for none),
+-- '1' to skip it where it is not stored any more, the packed head, the packed body with its kind byte.
+
+local RUN_ARGUMENTS = 6
+local CHUNK = 5000 -- arguments of one command: `unpack` takes less than 8,000
+
+-- Set fields of meta to values, as they follow each other in ARGV.
+local function set(first, last)
+  for i = first, last, CHUNK do redis.call('HSET', meta, unpack(ARGV, i, math.min(i + CHUNK - 1, last))) end
+end
+
+-- Find what is stored of each run from ARGV[first] on; nil and a refusal if one of them cannot be written.
+local function find(first)
+  local found = {}
+  for i = first, #ARGV, RUN_ARGUMENTS do
+    local run = stored(ARGV[i])
+    if run == false then return nil, refused('damaged') end
+    local mine = ARGV[i + 2]
+    if run and mine ~= '' and run.attempt ~= '' and tonumber(mine) < tonumber(run.attempt) then
+      return nil, refused('stale', ARGV[i])
+    end
+    found[ARGV[i]] = run
+  end
+  return found
+end
+
+-- Return the order of a new run: after all runs of its second; nil if that second is full.
+local function next_order(last, created_at)
+  local first = created_at * SCALE
+  if not last[created_at] then
+    local marks = redis.call('ZRANGE', runs, (first + SCALE - 1) / ID_SCALE, first / ID_SCALE, 'BYSCORE', 'REV',
+      'LIMIT', 0, 1, 'WITHSCORES')
+    last[created_at] = marks[2] and tonumber(marks[2]) * ID_SCALE or first
+  end
+  last[created_at] = last[created_at] + 1
+  return last[created_at] < first + SCALE and last[created_at] or nil
+end
+
+-- Decide the place of each run, and count the new ones; nothing is written yet. Return nil and a refusal if
+-- there is no room for one.
+local function place(s, found, first)
+  local last = {}
+  s.added = 0
+  for i = first, #ARGV, RUN_ARGUMENTS do
+    local id = ARGV[i]
+    if not found[id] and ARGV[i + 3] ~= '1' then
+      local order = next_order(last, tonumber(ARGV[i + 1]))
+      if not order then return nil, refused('full', id) end
+      s.added = s.added + 1
+      found[id] = {score = exact(order), mark = order / ID_SCALE, attempt = '', new = true}
+    end
+  end
+  s.count, s.seq = s.count + s.added, math.min(s.seq + s.added, LARGEST)
+  return true
+end
+
+-- Write each run; its head says as of which write, counted from the session's birth, the run is what it is.
+local function put(s, found, first)
+  local version = exact(s.rev - s.born)
+  for i = first, #ARGV, RUN_ARGUMENTS do
+    local run = found[ARGV[i]]
+    if run then
+      local attempt = ARGV[i + 2] ~= '' and ARGV[i + 2] or run.attempt
+      if not run.new then remove(run.score) end
+      redis.call('ZADD', runs, run.score, 'h' .. attempt .. ':' .. version .. ':' .. ARGV[i + 4],
+        run.mark, 'i' .. ARGV[i], '-' .. run.score, ARGV[i + 5])
+    end
+  end
+end
+
+-- Remove the oldest runs, whole, until at most `max` are left, if a run was added.
+local function trim(s, max)
+  local excess = s.count - (max or s.count)
+  if excess <= 0 or s.added == 0 then return end
+  local last = redis.call('ZRANGE', runs, '(0', '(1', 'BYSCORE', 'LIMIT', excess - 1, 1, 'WITHSCORES')
+  local mark = tonumber(last[2])
+  redis.call('ZREMRANGEBYSCORE', runs, -mark * ID_SCALE, -1)
+  redis.call('ZREMRANGEBYSCORE', runs, '(0', mark)
+  redis.call('ZREMRANGEBYSCORE', runs, 1, mark * ID_SCALE)
+  s.count = s.count - excess
+  redis.call('HSET', meta, 'count', exact(s.count))
+end
