@@ -90,7 +90,7 @@ LOADS: dict[str, Callable[[Any], Any]] = {
     "get_sessions": lambda cache: cache.get_sessions(["s", "s"]),
     "get_run": lambda cache: cache.get_run("s", "r1"),
     "get_runs": lambda cache: cache.get_runs("s"),
-    "by status": lambda cache: cache.get_runs("s", statuses=["COMPLETED"], last_n=1),
+    "by status": lambda cache: cache.get_runs("s", statuses=["COMPLETED"], last_n_runs=1),
     "iter_runs": lambda cache: list(cache.iter_runs("s", page_size=2)),
     "chat": lambda cache: cache.get_chat_history("s"),
     "history": lambda cache: cache.get_workflow_history("s", 2),

@@ -29,13 +29,13 @@ def outcome(of: Any, *session_id: str, **arguments: Any) -> Any:
 
 
 def filters() -> st.SearchStrategy[dict[str, Any]]:
-    """Draw arguments; a role or status alone stands for a collection, as a str is one of characters."""
+    """Draw arguments; a role alone stands for a collection."""
     odd = st.fixed_dictionaries(
         {
             "agent_id": st.just("A"),
             "skip_roles": st.sampled_from(["user", "system", "tool", ("user",), {"tool"}]),
         },
-        optional={"limit": st.integers(0, 6), "skip_statuses": st.sampled_from(["ERROR", ("COMPLETED",)])},
+        optional={"limit": st.integers(0, 6), "skip_statuses": st.sampled_from([{"ERROR"}, ("completed",)])},
     )
     return st.one_of(message_filters(), message_filters(), message_filters(), odd)
 

@@ -104,15 +104,15 @@ class SessionCache(BlockingCarrier):
         self,
         session_id: str,
         *,
-        last_n: int | None = None,
+        last_n_runs: int | None = None,
         statuses: Collection[RunStatus | str] | None = None,
     ) -> list[WorkflowRunOutput]:
-        """Load the runs of a session, or the newest `last_n`, oldest first: one round trip.
+        """Load the runs of a session, or the newest `last_n_runs`, oldest first: one round trip.
 
         With `statuses`, only runs that have one of these count; then pages are read, from the newest run
         backwards, until there are enough. Raises SessionNotFoundError where the session does not exist.
         """
-        return self._run(history.get_runs(self._call(), session_id, last_n=last_n, statuses=statuses))
+        return self._run(history.get_runs(self._call(), session_id, last_n_runs=last_n_runs, statuses=statuses))
 
     def iter_runs(self, session_id: str, *, page_size: int = 100) -> Iterator[WorkflowRunOutput]:
         """Walk the runs of a session, oldest first, holding no more than a page: one round trip each.
@@ -138,20 +138,20 @@ class SessionCache(BlockingCarrier):
         """
         return self._run(history.get_chat_history(self._call(), session_id, last_n_runs))
 
-    def get_workflow_history(self, session_id: str, num_runs: int | None = None) -> list[tuple[str, str]]:
+    def get_workflow_history(self, session_id: str, last_n_runs: int | None = None) -> list[tuple[str, str]]:
         """Answer what `WorkflowSession.get_workflow_history` does, from heads only.
 
-        One round trip where the newest `num_runs` runs are all completed; else pages, from the newest run
+        One round trip where the newest `last_n_runs` runs are all completed; else pages, from the newest run
         backwards. Raises SessionNotFoundError where the session does not exist.
         """
-        return self._run(history.get_workflow_history(self._call(), session_id, num_runs))
+        return self._run(history.get_workflow_history(self._call(), session_id, last_n_runs))
 
-    def get_workflow_history_context(self, session_id: str, num_runs: int | None = None) -> str | None:
+    def get_workflow_history_context(self, session_id: str, last_n_runs: int | None = None) -> str | None:
         """Answer what `WorkflowSession.get_workflow_history_context` does, as `get_workflow_history` reads.
 
         Raises SessionNotFoundError where the session does not exist.
         """
-        return self._run(history.get_workflow_history_context(self._call(), session_id, num_runs))
+        return self._run(history.get_workflow_history_context(self._call(), session_id, last_n_runs))
 
     def get_messages(
         self,

@@ -49,7 +49,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "upsert_run": lambda cache: cache.upsert_run("s", a_run("r9")),
     "upsert_runs": lambda cache: cache.upsert_runs("s", [a_run("r8"), a_run("r9")]),
     "get_run": lambda cache: cache.get_run("s", "r1").content,
-    "get_runs": lambda cache: [run.run_id for run in cache.get_runs("s", last_n=2)],
+    "get_runs": lambda cache: [run.run_id for run in cache.get_runs("s", last_n_runs=2)],
     "iter_runs": lambda cache: [run.run_id for run in cache.iter_runs("s", page_size=2)],
     "delete_run": lambda cache: cache.delete_run("s", "r1"),
     "get_chat_history": lambda cache: [pair.output for pair in cache.get_chat_history("s")],

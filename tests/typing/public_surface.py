@@ -22,7 +22,7 @@ def blocking(cache: SessionCache, session: WorkflowSession, run: WorkflowRunOutp
     assert_type(cache.get_session("s", last_n_runs=5), WorkflowSession | None)
     assert_type(cache.get_sessions(["s"]), list[WorkflowSession | None])
     assert_type(cache.get_run("s", "r"), WorkflowRunOutput | None)
-    assert_type(cache.get_runs("s", last_n=1, statuses=["COMPLETED"]), list[WorkflowRunOutput])
+    assert_type(cache.get_runs("s", last_n_runs=1, statuses=["COMPLETED"]), list[WorkflowRunOutput])
     assert_type(cache.iter_runs("s"), Iterator[WorkflowRunOutput])
     assert_type(cache.get_chat_history("s", 3), list[WorkflowChatInteraction])
     assert_type(cache.get_workflow_history("s"), list[tuple[str, str]])
