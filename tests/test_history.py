@@ -162,7 +162,10 @@ TRIPS: dict[str, tuple[Callable[[Any], Any], int]] = {
     "last runs": (lambda cache: cache.get_runs("s", last_n_runs=7), 1),
     "runs of a status": (lambda cache: cache.get_runs("s", last_n_runs=7, statuses=["COMPLETED"]), 1),
     # Pages of 2, 4, 8, ... up to all of 100.
-    "runs of a status that none has": (lambda cache: cache.get_runs("s", last_n_runs=2, statuses=["ERROR"]), 6),
+    "runs of a status that none has": (
+        lambda cache: cache.get_runs("s", last_n_runs=2, statuses=["ERROR"]),
+        6,
+    ),
 }
 
 
@@ -188,7 +191,9 @@ def test_what_is_no_number_of_runs_is_refused(cache: Any, last_n: Any) -> None:
         cache.get_runs("s", last_n_runs=last_n)
 
 
-@pytest.mark.parametrize("stored_as_it_was", [False, True], ids=["this version", "one that knows no lower case"])
+@pytest.mark.parametrize(
+    "stored_as_it_was", [False, True], ids=["this version", "one that knows no lower case"]
+)
 def test_a_run_of_status_completed_in_lower_case_is_history(
     cache: Any, monkeypatch: pytest.MonkeyPatch, stored_as_it_was: bool
 ) -> None:

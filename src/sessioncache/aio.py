@@ -85,7 +85,9 @@ class AsyncSessionCache(AsyncCarrier):
         statuses: Collection[RunStatus | str] | None = None,
     ) -> list[WorkflowRunOutput]:
         """Same as `SessionCache.get_runs`, awaited."""
-        return await self._run(history.get_runs(self._call(), session_id, last_n_runs=last_n_runs, statuses=statuses))
+        return await self._run(
+            history.get_runs(self._call(), session_id, last_n_runs=last_n_runs, statuses=statuses)
+        )
 
     async def iter_runs(self, session_id: str, *, page_size: int = 100) -> AsyncIterator[WorkflowRunOutput]:
         """Same as `SessionCache.iter_runs`, iterated with `async for`."""
@@ -111,7 +113,9 @@ class AsyncSessionCache(AsyncCarrier):
         """Same as `SessionCache.get_workflow_history`, awaited."""
         return await self._run(history.get_workflow_history(self._call(), session_id, last_n_runs))
 
-    async def get_workflow_history_context(self, session_id: str, last_n_runs: int | None = None) -> str | None:
+    async def get_workflow_history_context(
+        self, session_id: str, last_n_runs: int | None = None
+    ) -> str | None:
         """Same as `SessionCache.get_workflow_history_context`, awaited."""
         return await self._run(history.get_workflow_history_context(self._call(), session_id, last_n_runs))
 

@@ -112,7 +112,9 @@ class SessionCache(BlockingCarrier):
         With `statuses`, only runs that have one of these count; then pages are read, from the newest run
         backwards, until there are enough. Raises SessionNotFoundError where the session does not exist.
         """
-        return self._run(history.get_runs(self._call(), session_id, last_n_runs=last_n_runs, statuses=statuses))
+        return self._run(
+            history.get_runs(self._call(), session_id, last_n_runs=last_n_runs, statuses=statuses)
+        )
 
     def iter_runs(self, session_id: str, *, page_size: int = 100) -> Iterator[WorkflowRunOutput]:
         """Walk the runs of a session, oldest first, holding no more than a page: one round trip each.

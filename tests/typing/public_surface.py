@@ -35,6 +35,12 @@ def blocking(cache: SessionCache, session: WorkflowSession, run: WorkflowRunOutp
     assert_type(cache.touch_session("s"), bool)
     assert_type(cache.update_session("s", lambda session: session.metadata), WorkflowSession)
     assert_type(session.rev, int | None)
+    assert_type(session.runs[-1], WorkflowRunOutput)
+    session.metadata["x"] = session.session_data["y"] = session.workflow_data["z"] = 1
+    assert_type(session.created_at, int)
+    assert_type(session.updated_at, int)
+    WorkflowSession("s", None, None, None, None, None, None, None, None, None)
+    session.metadata = None  # type: ignore[assignment]
     with cache as same:
         assert_type(same, SessionCache)
     cache.upsert_session(session, expect_rev=1)

@@ -25,9 +25,7 @@ def get_chat_history(call: Call, session_id: str, last_n_runs: int | None) -> Fl
     return session_of(call, session_id, runs).get_chat_history()
 
 
-def get_workflow_history(
-    call: Call, session_id: str, last_n_runs: int | None
-) -> Flow[list[tuple[str, str]]]:
+def get_workflow_history(call: Call, session_id: str, last_n_runs: int | None) -> Flow[list[tuple[str, str]]]:
     """Answer `get_workflow_history` from heads, read until there are enough completed runs."""
     runs = yield from _completed_runs(call, session_id, last_n_runs)
     return session_of(call, session_id, runs).get_workflow_history(last_n_runs)

@@ -98,8 +98,8 @@ def _checked(arguments: MessageArguments) -> MessageArguments:
         if not isinstance(value, str | None):
             raise InvalidArgumentError(f"{name} must be a str or None, not {type(value).__name__}")
     roles, statuses = arguments["skip_roles"], arguments["skip_statuses"]
-    if roles is not None and not isinstance(roles, str):
-        roles = checked_list(roles, "skip_roles")
+    if roles is not None:
+        roles = [roles] if isinstance(roles, str) else checked_list(roles, "skip_roles")
     if statuses is not None:
         statuses = checked_statuses(statuses, "skip_statuses")
     return {**arguments, "skip_roles": roles, "skip_statuses": statuses}
