@@ -1,4 +1,4 @@
-"""Write the README's examples to a folder, one file each, for type checkers: python scripts/readme.py FOLDER."""
+"""Write the README's examples to a folder, one file each, for type checkers."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import EllipsisType
 from typing import Any
@@ -179,7 +179,7 @@ class AsyncSessionCache(AsyncCarrier):
     async def update_session(
         self,
         session_id: str,
-        change: Callable[[WorkflowSession], object],
+        change: Callable[[WorkflowSession], Awaitable[None] | None],
         *,
         retries: int = state.UPDATE_RETRIES,
         last_n_runs: int | None = None,

@@ -244,7 +244,7 @@ class SessionCache(BlockingCarrier):
     def update_session(
         self,
         session_id: str,
-        change: Callable[[WorkflowSession], object],
+        change: Callable[[WorkflowSession], None],
         *,
         retries: int = state.UPDATE_RETRIES,
         last_n_runs: int | None = None,
@@ -253,7 +253,11 @@ class SessionCache(BlockingCarrier):
 
         Where somebody has, all of it is done again, after a short random pause, up to `retries` times and as
         long as `timeout` allows; then SessionConflictError. `change` may be called several times, each time
-        with a fresh object. `last_n_runs` is how many runs it gets to see. Raises SessionNotFoundError.
+        with a fresh object; what it returns is ignored, and AsyncSessionCache awaits what can be awaited.
+        However long it takes, there is time left to save. `last_n_runs` is how many runs it gets to see.
+
+        Raises SessionNotFoundError, and InvalidArgumentError where SessionCache gets an asynchronous `change`:
+        nothing is saved then.
         """
         return self._run(
             state.update_session(self._call(), session_id, change, retries=retries, last_n_runs=last_n_runs)

@@ -1,6 +1,7 @@
 """What an operation is: a generator that yields effects, is handed replies, and returns its result.
 
-There are two effects: `Send`, some commands for one server, and `Sleep`. A carrier (`client.py`, `aio.py`)
+There are three effects: `Send`, some commands for one server, `Sleep`, and `Await`, for what a function of the
+user returned. A carrier (`client.py`, `aio.py`)
 performs them and decides nothing; what to send, and what to do about a reply or an error, is decided in
 generators.
 """
@@ -8,7 +9,7 @@ generators.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Awaitable, Generator, Iterable, Sequence
 from importlib.resources import files
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -40,6 +41,12 @@ class Sleep(NamedTuple):
     seconds: float
 
 
+class Await(NamedTuple):
+    """Effect: await; a carrier that blocks raises InvalidArgumentError instead. The answer is the result."""
+
+    awaitable: Awaitable[object]
+
+
 def pack_commands(commands: Sequence[Command]) -> bytes:
     """Return commands as they go over the wire (RESP), in one piece; a third of the time redis-py takes."""
     arguments = [argument for command in commands for argument in command]
@@ -49,7 +56,7 @@ def pack_commands(commands: Sequence[Command]) -> bytes:
     return form % tuple(sized)
 
 
-Effect = Send | Sleep
+Effect = Send | Sleep | Await
 Flow = Generator[Effect, Any, T]
 
 

@@ -33,7 +33,8 @@ def blocking(cache: SessionCache, session: WorkflowSession, run: WorkflowRunOutp
     assert_type(cache.refresh(session), bool)
     assert_type(cache.delete_session("s"), bool)
     assert_type(cache.touch_session("s"), bool)
-    assert_type(cache.update_session("s", lambda session: session.metadata), WorkflowSession)
+    assert_type(cache.update_session("s", lambda session: session.metadata.clear()), WorkflowSession)
+    cache.update_session("s", _change_later)  # type: ignore[arg-type]
     assert_type(session.rev, int | None)
     assert_type(session.runs[-1], WorkflowRunOutput)
     session.metadata["x"] = session.session_data["y"] = session.workflow_data["z"] = 1
@@ -49,11 +50,16 @@ def blocking(cache: SessionCache, session: WorkflowSession, run: WorkflowRunOutp
     cache.get_session("s", "u")  # type: ignore[call-arg]
 
 
+async def _change_later(session: WorkflowSession) -> None: ...
+
+
 async def asynchronous(cache: AsyncSessionCache, session: WorkflowSession) -> None:
     assert_type(AsyncSessionCache.from_url("memory://", timeout=2.0), AsyncSessionCache)
     assert_type(await cache.get_session("s", last_n_runs=5), WorkflowSession | None)
     assert_type(await cache.get_messages("s", team_id="t"), list[Message])
     assert_type(cache.iter_runs("s"), AsyncIterator[WorkflowRunOutput])
     assert_type(await cache.refresh(session), bool)
+    assert_type(await cache.update_session("s", _change_later), WorkflowSession)
+    await cache.update_session("s", lambda session: session.metadata.clear())
     async with cache as same:
         assert_type(same, AsyncSessionCache)
