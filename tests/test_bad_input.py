@@ -146,6 +146,7 @@ def _runs(call: Callable[[Any, Any], object]) -> Iterator[Case]:
     yield from _each(not_runs, call, "run must be a WorkflowRunOutput")
     yield from _each(NO_ID, lambda c, v: call(c, run(run_id=v)), "run.run_id")
     yield from _each(NO_TIME, lambda c, v: call(c, run(created_at=v)), "run.created_at")
+    yield from _each(["other", "", 5, b"s"], lambda c, v: call(c, run(session_id=v)), "run 'r1' is not 's'")
     yield from _each(
         [-1, 1.5, True, "1", 2**53 + 1], lambda c, v: call(c, run(queue_attempt=v)), "run.queue_attempt"
     )

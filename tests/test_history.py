@@ -14,7 +14,7 @@ from sessioncache.models import RunStatus, WorkflowChatInteraction, WorkflowSess
 from sessioncache.operations import paging
 from strategies import counts, workflow_sessions
 from support.interleaving import watched
-from support.samples import a_run, a_session, ids, repeated
+from support.samples import a_run, a_session, ids, named, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,8 +67,7 @@ def test_every_history_is_what_the_loaded_session_answers(
         st.lists(st.tuples(counts(), statuses()), min_size=1, max_size=3),
     )
     def check(drawn: WorkflowSession, times: int, asked: list[tuple[int | None, list[Any] | None]]) -> None:
-        session = repeated(drawn, times)
-        session.session_id = f"s{next(_fresh)}"
+        session = named(repeated(drawn, times), f"s{next(_fresh)}")
         cache.upsert_session(session)
         loaded = cache.get_session(session.session_id)
         session.runs = sorted(session.runs or [], key=lambda run: run.created_at or 0)

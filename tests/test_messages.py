@@ -14,7 +14,7 @@ from sessioncache.models import WorkflowSession
 from sessioncache.operations import messages, paging
 from strategies import message_filters, workflow_sessions
 from support.interleaving import watched
-from support.samples import a_message, a_run, a_run_of, a_session, repeated
+from support.samples import a_message, a_run, a_run_of, a_session, named, repeated
 
 _fresh = count()
 
@@ -54,8 +54,7 @@ def test_messages_are_what_the_loaded_session_answers(
     @settings(max_examples=examples)
     @given(workflow_sessions(max_runs=25), st.integers(2, 10), st.lists(filters(), min_size=1, max_size=6))
     def check(drawn: WorkflowSession, times: int, asked: list[dict[str, Any]]) -> None:
-        session = repeated(drawn, times)
-        session.session_id = f"s{next(_fresh)}"
+        session = named(repeated(drawn, times), f"s{next(_fresh)}")
         cache.upsert_session(session)
         loaded = cache.get_session(session.session_id)
         session.runs = sorted(session.runs or [], key=lambda run: run.created_at or 0)

@@ -38,6 +38,7 @@ class PackedRun(NamedTuple):
     body: bytes
     user_id: str | None
     workflow_id: str | None
+    session_id: Any
 
     def stored(self, version: int) -> StoredRun:
         """Return the members that the write of this version makes of it."""
@@ -73,6 +74,7 @@ def pack_run(model: Model, run: Any, max_bytes: int) -> PackedRun:
         b"b" + codec.pack_pair(run_id, model.body(run), "run"),
         _optional_id(head.get("user_id"), "run.user_id"),
         _optional_id(head.get("workflow_id"), "run.workflow_id"),
+        head.get("session_id"),
     )
     if packed.size > max_bytes:
         raise RunTooLargeError(
