@@ -97,7 +97,7 @@ def from_fields(fields: Mapping[bytes, bytes], session_id: str) -> dict[str, Any
                 _read_field(raw, packed, record, sections)
             except ValueError as exc:
                 message = f"session {session_id!r}: field {raw!r} does not decode"
-                raise DamagedSessionError(message) from exc
+                raise DamagedSessionError(message, session_id=session_id) from exc
     for name, section in sections.items():
         record[name] = dict(sorted(section.items()))
     if STATE in record:

@@ -64,9 +64,25 @@ class PackedRun(NamedTuple):
 def pack_run(model: Model, run: Any, max_bytes: int) -> PackedRun:
     """Check and pack a run; whatever is wrong with it raises before anything is sent."""
     run_id = model.run_id(run)
+    try:
+        packed = _pack(model, run, run_id)
+    except InvalidArgumentError as exc:
+        exc.run_id = run_id
+        raise
+    if packed.size > max_bytes:
+        raise RunTooLargeError(
+            f"run {run_id!r} has {packed.size} bytes packed; max_run_bytes is {max_bytes}",
+            run_id=run_id,
+            size=packed.size,
+            limit=max_bytes,
+        )
+    return packed
+
+
+def _pack(model: Model, run: Any, run_id: str) -> PackedRun:
     head = model.head(run)
     created_at = head.get("created_at")
-    packed = PackedRun(
+    return PackedRun(
         run_id,
         unix_seconds(time() if created_at is None else created_at, "run.created_at"),
         _attempt(head.pop("queue_attempt", None)),
@@ -76,14 +92,6 @@ def pack_run(model: Model, run: Any, max_bytes: int) -> PackedRun:
         _optional_id(head.get("workflow_id"), "run.workflow_id"),
         head.get("session_id"),
     )
-    if packed.size > max_bytes:
-        raise RunTooLargeError(
-            f"run {run_id!r} has {packed.size} bytes packed; max_run_bytes is {max_bytes}",
-            run_id=run_id,
-            size=packed.size,
-            limit=max_bytes,
-        )
-    return packed
 
 
 def is_unchanged(model: Model, session_id: str, run: Any, loaded: StoredRun) -> bool:
@@ -178,10 +186,16 @@ def _load_body(session_id: str, run_id: str, member: bytes) -> dict[str, Any]:
     try:
         owner, body = codec.unpack_pair(member[1:])
     except ValueError as exc:
-        raise DamagedRunError(f"run {run_id!r} of session {session_id!r}: its body does not decode") from exc
+        raise _damaged(session_id, run_id, "its body does not decode") from exc
     if member[:1] != b"b" or owner != run_id:
-        raise DamagedRunError(f"run {run_id!r} of session {session_id!r}: its body belongs to another run")
+        raise _damaged(session_id, run_id, "its body belongs to another run")
     return body
+
+
+def _damaged(session_id: str, run_id: str, what: str) -> DamagedRunError:
+    return DamagedRunError(
+        f"run {run_id!r} of session {session_id!r}: {what}", session_id=session_id, run_id=run_id
+    )
 
 
 def _unreadable(model: Model, session_id: str, stored: StoredRun) -> Any:
@@ -191,7 +205,7 @@ def _unreadable(model: Model, session_id: str, stored: StoredRun) -> Any:
         run_id = f"(unreadable {crc32(stored.head):08x})"
 
     def fail() -> dict[str, Any]:
-        raise DamagedRunError(f"run {run_id!r} of session {session_id!r}: its head does not decode")
+        raise _damaged(session_id, run_id, "its head does not decode")
 
     return model.unreadable_run(run_id, fail)
 

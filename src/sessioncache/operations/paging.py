@@ -78,7 +78,7 @@ def read_page(
     ((stored_identity, n_members, *found),) = yield from ask_and_touch(call, [(session_id, request)])
     identity = identify(session_id, stored_identity, n_members)
     if identity is None or not has_all(session_id, identity.count, size, *map(len, found), offset=offset):
-        raise SessionNotFoundError(f"there is no session {session_id!r}")
+        raise SessionNotFoundError(f"there is no session {session_id!r}", session_id=session_id)
     built = [part.build(call.settings.model, session_id, *run) for run in zip(*found, strict=True)]
     n_bytes = sum(map(len, chain.from_iterable(found)))
     return Page(built if oldest else built[::-1], len(built), identity.rev, identity.count, n_bytes)

@@ -90,7 +90,7 @@ def identify(session_id: str, stored: Sequence[bytes | None], members: int) -> I
     """
     stored_id, schema, count, rev, born = stored
     if stored_id is not None and stored_id != session_id.encode():
-        raise ReplyMismatchError(f"the answer is not about session {session_id!r}")
+        raise ReplyMismatchError(f"the answer is not about session {session_id!r}", session_id=session_id)
     if schema is not None and schema != SCHEMA:
         raise DamagedSessionError(f"session {session_id!r} is stored in a layout of another version")
     if stored_id and schema and count and rev and born and _are_numbers(count, rev, born):

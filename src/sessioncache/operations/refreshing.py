@@ -107,7 +107,9 @@ def _checked(fields: Fields, members: int, session_id: str, origin: Origin, *fou
         and has_all(session_id, identity.count, origin.limit, *found)
     ):
         return fields
-    raise SessionNotFoundError(f"session {session_id!r}, as it was loaded, exists no more")
+    raise SessionNotFoundError(
+        f"session {session_id!r}, as it was loaded, exists no more", session_id=session_id
+    )
 
 
 def _stored_runs(call: Call, session_id: str, origin: Origin, members: Members) -> dict[str, StoredRun]:

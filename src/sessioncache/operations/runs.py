@@ -76,7 +76,7 @@ def read_runs_after(call: Call, session_id: str, position: Position, page_size: 
     stored_identity, members, scored, bodies = reply
     identity = identify(session_id, stored_identity, members)
     if identity is None or position.born not in (None, identity.born):
-        raise SessionNotFoundError(f"there is no session {session_id!r}, or no longer")
+        raise SessionNotFoundError(f"there is no session {session_id!r}, or no longer", session_id=session_id)
     stored = [StoredRun(*run) for run in zip(scored[::2], bodies, strict=True)]
     found = [read_run(call.settings.model, session_id, run) for run in stored]
     return RunsAfter(found, Position(scored[-1] if scored else order, identity.born))
