@@ -18,7 +18,7 @@ from .embedded import embedded_client
 from .endpoint import ConnectionClasses, Endpoint, refuse_replica
 from .errors import InvalidArgumentError, ReplyMismatchError
 from .faults import REDIS_ERRORS
-from .flow import Address, Await, Effect, Flow, Send, Sleep
+from .flow import Address, Await, Effect, Flow, Sleep
 from .pool import Pool
 from .settings import Settings
 

@@ -1,9 +1,8 @@
 """What an operation is: a generator that yields effects, is handed replies, and returns its result.
 
-There are three effects: `Send`, some commands for one server, `Sleep`, and `Await`, for what a function of the
-user returned. A carrier (`client.py`, `aio.py`)
-performs them and decides nothing; what to send, and what to do about a reply or an error, is decided in
-generators.
+There are three effects: `Send`, some commands for one server, `Sleep`, and `Await`, what a user's function
+returned. A carrier (`client.py`, `aio.py`) performs them and decides nothing; what to send, and what to do
+about a reply or an error, is decided in generators.
 """
 
 from __future__ import annotations

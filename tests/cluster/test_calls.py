@@ -414,12 +414,11 @@ def test_a_given_cluster_client_must_be_of_the_same_colour(cluster: RedisCluster
         SessionCache(_async_client(cluster))
 
 
-def test_a_given_cluster_client_must_not_decode(cluster: RedisCluster) -> None:
-    with (
-        cluster.client(decode_responses=True) as client,
-        pytest.raises(InvalidArgumentError, match="decode_responses"),
-    ):
-        SessionCache(client)
+def test_a_given_cluster_client_that_decodes_is_as_good(cluster: RedisCluster) -> None:
+    with cluster.client(decode_responses=True) as client, SessionCache(client, ttl=60) as cache:
+        cache.upsert_session(session("s"))
+
+        assert cache.get_session("s") is not None
 
 
 def test_a_cache_on_a_cluster_client_leaves_its_connections_alone(cluster: RedisCluster) -> None:
