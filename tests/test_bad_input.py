@@ -87,9 +87,13 @@ WITH_A_RUN: dict[str, Callable[[Any, Any], object]] = {
 WITH_COUNT: dict[str, tuple[Callable[[Any, Any], object], str]] = {
     "get_session": (lambda cache, n: cache.get_session("s", last_n_runs=n), "last_n_runs"),
     "get_sessions": (lambda cache, n: cache.get_sessions(["s"], last_n_runs=n), "last_n_runs"),
-    "get_runs": (lambda cache, n: cache.get_runs("s", last_n=n), "last_n"),
+    "get_runs": (lambda cache, n: cache.get_runs("s", last_n_runs=n), "last_n_runs"),
     "get_chat_history": (lambda cache, n: cache.get_chat_history("s", n), "last_n_runs"),
-    "get_workflow_history": (lambda cache, n: cache.get_workflow_history("s", n), "num_runs"),
+    "get_workflow_history": (lambda cache, n: cache.get_workflow_history("s", n), "last_n_runs"),
+}
+WITH_STATUSES: dict[str, Callable[[Any, Any], object]] = {
+    "statuses of get_runs": lambda cache, v: cache.get_runs("s", statuses=v),
+    "skip_statuses of get_messages": lambda cache, v: cache.get_messages("s", "a", skip_statuses=v),
 }
 SAVE = WITH_A_RUN["upsert_session"]
 
@@ -116,8 +120,25 @@ def cases() -> Iterator[tuple[str, Case]]:
         ("name", case) for case in _each(NOT_TEXT, lambda c, v: c.rename_session("s", v), "name must be")
     )
     yield from (("ttl", case) for case in _each(NO_TTL, lambda c, v: c.touch_session("s", v), "ttl"))
+    for name, ask in WITH_STATUSES.items():
+        yield from ((name, case) for case in _statuses(ask, name.split()[0]))
+    yield from (
+        ("skip_roles", case)
+        for case in _each(
+            [5, True, b"user"], lambda c, v: c.get_messages("s", "a", skip_roles=v), "skip_roles must be"
+        )
+    )
+    for name in ("agent_id", "team_id"):
+        ask = lambda c, v, name=name: c.get_messages("s", **{name: v})  # noqa: E731
+        yield from ((name, case) for case in _each([5, b"a", ["a"], True], ask, f"{name} must be a str"))
     yield from (("session", case) for case in _sessions())
     yield from (("lists", case) for case in _lists())
+
+
+def _statuses(call: Callable[[Any, Any], object], name: str) -> Iterator[Case]:
+    yield from _each(["COMPLETED", b"ERROR", 5, True], call, f"{name} must be a list")
+    unknown: list[Any] = [["COMPLETE"], ["error", ""], [None], [5], [[]], {"completed ": 1}]
+    yield from _each(unknown, call, f"{name} has the unknown status")
 
 
 def _runs(call: Callable[[Any, Any], object]) -> Iterator[Case]:
@@ -125,6 +146,7 @@ def _runs(call: Callable[[Any, Any], object]) -> Iterator[Case]:
     yield from _each(not_runs, call, "run must be a WorkflowRunOutput")
     yield from _each(NO_ID, lambda c, v: call(c, run(run_id=v)), "run.run_id")
     yield from _each(NO_TIME, lambda c, v: call(c, run(created_at=v)), "run.created_at")
+    yield from _each(["other", "", 5, b"s"], lambda c, v: call(c, run(session_id=v)), "run 'r1' is not 's'")
     yield from _each(
         [-1, 1.5, True, "1", 2**53 + 1], lambda c, v: call(c, run(queue_attempt=v)), "run.queue_attempt"
     )

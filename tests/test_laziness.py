@@ -17,7 +17,7 @@ from sessioncache.errors import DamagedRunError
 from sessioncache.models import WorkflowRunOutput, WorkflowSession
 from strategies import workflow_sessions
 from support.interleaving import another_worker, watched
-from support.samples import a_message, a_run, a_run_of, a_session, ids
+from support.samples import a_message, a_run, a_run_of, a_session, ids, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,7 @@ LOADS: dict[str, Callable[[Any], Any]] = {
     "get_sessions": lambda cache: cache.get_sessions(["s", "s"]),
     "get_run": lambda cache: cache.get_run("s", "r1"),
     "get_runs": lambda cache: cache.get_runs("s"),
-    "by status": lambda cache: cache.get_runs("s", statuses=["COMPLETED"], last_n=1),
+    "by status": lambda cache: cache.get_runs("s", statuses=["COMPLETED"], last_n_runs=1),
     "iter_runs": lambda cache: list(cache.iter_runs("s", page_size=2)),
     "chat": lambda cache: cache.get_chat_history("s"),
     "history": lambda cache: cache.get_workflow_history("s", 2),
@@ -155,8 +155,7 @@ def test_any_run_that_was_loaded_is_equal_to_the_one_stored(cache: Any) -> None:
     @settings(max_examples=40)
     @given(workflow_sessions(max_runs=4))
     def check(session: WorkflowSession) -> None:
-        session.session_id = f"s{next(numbers)}"
-        cache.upsert_session(session)
+        cache.upsert_session(named(session, f"s{next(numbers)}"))
         loaded = {run.run_id: run for run in cache.get_session(session.session_id).runs}
 
         for run in session.runs or []:

@@ -14,7 +14,7 @@ from sessioncache.models import WorkflowSession
 from sessioncache.operations import messages, paging
 from strategies import message_filters, workflow_sessions
 from support.interleaving import watched
-from support.samples import a_message, a_run, a_run_of, a_session, repeated
+from support.samples import a_message, a_run, a_run_of, a_session, named, repeated
 
 _fresh = count()
 
@@ -34,13 +34,13 @@ def outcome(of: Any, *session_id: str, **arguments: Any) -> Any:
 
 
 def filters() -> st.SearchStrategy[dict[str, Any]]:
-    """Draw arguments; a role or status alone stands for a collection, as a str is one of characters."""
+    """Draw arguments; a role alone stands for a collection."""
     odd = st.fixed_dictionaries(
         {
             "agent_id": st.just("A"),
             "skip_roles": st.sampled_from(["user", "system", "tool", ("user",), {"tool"}]),
         },
-        optional={"limit": st.integers(0, 6), "skip_statuses": st.sampled_from(["ERROR", ("COMPLETED",)])},
+        optional={"limit": st.integers(0, 6), "skip_statuses": st.sampled_from([{"ERROR"}, ("completed",)])},
     )
     return st.one_of(message_filters(), message_filters(), message_filters(), odd)
 
@@ -59,8 +59,7 @@ def test_messages_are_what_the_loaded_session_answers(
     @settings(max_examples=examples)
     @given(workflow_sessions(max_runs=25), st.integers(2, 10), st.lists(filters(), min_size=1, max_size=6))
     def check(drawn: WorkflowSession, times: int, asked: list[dict[str, Any]]) -> None:
-        session = repeated(drawn, times)
-        session.session_id = f"s{next(_fresh)}"
+        session = named(repeated(drawn, times), f"s{next(_fresh)}")
         cache.upsert_session(session)
         loaded = cache.get_session(session.session_id)
         session.runs = sorted(session.runs or [], key=lambda run: run.created_at or 0)

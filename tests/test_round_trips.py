@@ -75,7 +75,7 @@ ONE: dict[str, Callable[[Any], object]] = {
     "get_run": lambda cache: cache.get_run("owned", "r1"),
     "get_run, absent": lambda cache: cache.get_run("owned", "absent"),
     "get_runs": lambda cache: cache.get_runs("owned"),
-    "get_runs, last ones": lambda cache: cache.get_runs("owned", last_n=2),
+    "get_runs, last ones": lambda cache: cache.get_runs("owned", last_n_runs=2),
     "get_chat_history": lambda cache: cache.get_chat_history("owned", 3),
     "get_workflow_history": lambda cache: cache.get_workflow_history("owned", 3),
     "upsert_session": lambda cache: cache.upsert_session(owned_session()),

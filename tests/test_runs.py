@@ -164,13 +164,13 @@ def test_the_newest_runs_are_loaded_oldest_first(cache: Any, last_n: int | None)
     cache.upsert_runs("s", [run(1), run(2), run(3)])
 
     wanted = 3 if last_n is None else max(0, min(last_n, 3))
-    assert ids(cache.get_runs("s", last_n=last_n)) == ["r1", "r2", "r3"][3 - wanted :]
+    assert ids(cache.get_runs("s", last_n_runs=last_n)) == ["r1", "r2", "r3"][3 - wanted :]
 
 
 def test_the_runs_of_a_session_that_does_not_exist_are_an_error(cache: Any) -> None:
     for last_n in (None, 0, 1):
         with pytest.raises(SessionNotFoundError, match="'missing'"):
-            cache.get_runs("missing", last_n=last_n)
+            cache.get_runs("missing", last_n_runs=last_n)
 
 
 @pytest.mark.usefixtures("session")

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import math
+import re
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-import fakeredis
 import pytest
 import redis
 
 from sessioncache import AsyncSessionCache, InvalidArgumentError, SessionCache
+from sessioncache.base import Options
 from sessioncache.settings import make_settings
+from support.facade import BlockingFacade
+from support.samples import a_session
+
+if TYPE_CHECKING:
+    from support.facade import LoopThread
+    from support.subjects import Subject
 
 CLASSES = [SessionCache, AsyncSessionCache]
+CLIENTS = {SessionCache: redis.Redis, AsyncSessionCache: redis.asyncio.Redis}
 
 WRONG = [
     *(("ttl", value) for value in (0, -1, True, 1.5, "60", math.nan, timedelta(0), timedelta(-1))),
@@ -54,10 +65,26 @@ def test_a_ttl_is_whole_milliseconds(ttl: Any, milliseconds: int | None) -> None
     assert make_settings(ttl=ttl).ttl == milliseconds
 
 
-@pytest.mark.parametrize("name", ["tll", "decode_responses"])
-def test_an_option_that_does_not_exist_is_a_type_error_as_in_any_call(name: str) -> None:
-    with pytest.raises(TypeError, match=name):
-        SessionCache.from_url("redis://localhost", **{name: 1})
+@pytest.mark.parametrize("name", ["ttll", "decode_responses", "model", "url_"])
+@pytest.mark.parametrize("cls", CLASSES)
+def test_an_option_that_does_not_exist_is_named_beside_those_that_do(cls: Any, name: str) -> None:
+    known = ", ".join(get_type_hints(Options))
+
+    for make in (partial(cls.from_url, "redis://localhost"), partial(cls, CLIENTS[cls]())):
+        with pytest.raises(InvalidArgumentError, match=f"^there is no option '{name}'; known: {known}$"):
+            make(**{name: 1})
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_the_help_on_making_a_cache_lists_every_option(cls: Any) -> None:
+    listed = re.findall(r"^        (\w+): ", inspect.getdoc(cls.from_url) or "", re.MULTILINE)
+
+    assert listed == list(get_type_hints(Options))
+
+
+def test_a_url_in_a_clients_place_is_told_where_it_belongs() -> None:
+    with pytest.raises(InvalidArgumentError, match="for a URL use from_url"):
+        SessionCache("redis://localhost")
 
 
 @pytest.mark.parametrize("client", [None, 5, "redis://localhost", b"bytes", redis.Redis], ids=repr)
@@ -74,18 +101,23 @@ def test_a_client_of_the_other_color_is_refused() -> None:
         AsyncSessionCache(redis.Redis())
 
 
-@pytest.mark.parametrize(
-    ("cls", "client"),
-    [
-        (SessionCache, redis.Redis(decode_responses=True)),
-        (AsyncSessionCache, redis.asyncio.Redis(decode_responses=True)),
-        (SessionCache, fakeredis.FakeRedis(decode_responses=True)),
-    ],
-    ids=["blocking", "asyncio", "embedded"],
-)
-def test_a_client_that_decodes_responses_is_refused(cls: Any, client: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="decode_responses"):
-        cls(client)
+def test_a_client_that_decodes_responses_is_as_good_as_any(
+    server: Subject, client_kind: str, loop_thread: LoopThread
+) -> None:
+    options: dict[str, Any] = {"decode_responses": True, "encoding": "ascii"}
+    session = a_session("s", 2, metadata={"k": "ü"})
+    with contextlib.ExitStack() as stack:
+        if client_kind == "sync":
+            client = stack.enter_context(contextlib.closing(server.client(**options)))
+            cache: Any = stack.enter_context(SessionCache(client, ttl=60))
+        else:
+            client = server.async_client(**options)
+            stack.callback(lambda: loop_thread.run(client.aclose()))
+            cache = stack.enter_context(BlockingFacade(AsyncSessionCache(client, ttl=60), loop_thread))
+
+        cache.upsert_session(session)
+
+        assert cache.get_session("s") == session
 
 
 @pytest.mark.parametrize("cls", CLASSES)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
-from sessioncache import SessionCache
+from sessioncache import SessionCache, resilience
 from sessioncache.errors import (
     InvalidArgumentError,
     SessionConflictError,
@@ -305,6 +308,84 @@ def test_conflicts_without_end_do_no_harm(
 
     with pytest.raises(SessionConflictError):
         cache.update_session("s", lambda _: writer.update_session_state("s", {"k": 1}), retries=1100)
+
+
+async def _count_up(session: Any) -> None:
+    await asyncio.sleep(0)
+    session.metadata["n"] = session.metadata.get("n", 0) + 1
+
+
+class _Object:
+    async def __call__(self, session: Any) -> None:
+        await _count_up(session)
+
+
+ASYNCHRONOUS = {
+    "function": _count_up,
+    "partial": partial(_count_up),
+    "object": _Object(),
+    "result": lambda session: _count_up(session),  # noqa: PLW0108 - no coroutine function
+}
+
+
+@pytest.mark.parametrize("kind", ASYNCHRONOUS)
+def test_an_asynchronous_change_is_awaited_and_refused_where_none_can_be(
+    cache: Any, client_kind: str, kind: str
+) -> None:
+    cache.upsert_session(a_session("s"))
+
+    with watched(cache) as trips:
+        if client_kind == "sync":
+            with pytest.raises(InvalidArgumentError, match="change must not be asynchronous"):
+                cache.update_session("s", ASYNCHRONOUS[kind])
+        else:
+            assert cache.update_session("s", ASYNCHRONOUS[kind]).metadata == {"n": 1}
+
+    assert cache.get_session("s").metadata == ({} if client_kind == "sync" else {"n": 1})
+    if client_kind == "sync":
+        assert len(trips) == (kind == "result"), "what a function returns is known when it has been called"
+
+
+def test_an_asynchronous_change_is_made_again_after_a_conflict_and_may_raise(
+    cache: Any, writer: Any, client_kind: str
+) -> None:
+    if client_kind == "sync":
+        pytest.skip("a blocking client refuses it")
+    cache.upsert_session(a_session("s", metadata={"n": 1}))
+    met = []
+
+    async def change(session: Any) -> None:
+        met.append(session.metadata["n"])
+        if len(met) == 1:
+            writer.update_session("s", lambda other: other.metadata.update(n=10))
+        await _count_up(session)
+        if len(met) == 3:
+            raise redis.ConnectionError("mine")
+
+    cache.update_session("s", change)
+    with pytest.raises(redis.ConnectionError, match="mine"):
+        cache.update_session("s", change)
+
+    assert met == [1, 10, 11]
+    assert cache.get_session("s").metadata == {"n": 11}
+
+
+def test_a_change_that_takes_longer_than_the_timeout_is_saved(
+    cache: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.upsert_session(a_session("s"))
+    later = [0]
+
+    def change(session: Any) -> None:
+        session.metadata["k"] = 1
+        later[0] += 60
+
+    with monkeypatch.context() as clock:
+        for module in (state, resilience):
+            clock.setattr(module, "monotonic", lambda: time.monotonic() + later[0])
+        cache.update_session("s", change)
+
+    assert cache.get_session("s").metadata == {"k": 1}
 
 
 class OddError(Exception):

@@ -285,9 +285,9 @@ class CacheMachine(RuleBasedStateMachine):
         known = self.stored.get(session_id)
         if known is None:
             with pytest.raises(SessionNotFoundError):
-                self.cache.get_runs(session_id, last_n=last_n)
+                self.cache.get_runs(session_id, last_n_runs=last_n)
             return
-        assert self.cache.get_runs(session_id, last_n=last_n) == _newest(known.in_order(), last_n)
+        assert self.cache.get_runs(session_id, last_n_runs=last_n) == _newest(known.in_order(), last_n)
 
     @rule(session_id=session_ids, run_id=run_ids)
     def read_run(self, session_id: str, run_id: str) -> None:

@@ -419,7 +419,7 @@ READS: dict[str, Callable[[Any], object]] = {
 }
 OTHER_READS: dict[str, Callable[[Any], object]] = {
     "get_run": lambda cache: cache.get_run("s", "r1"),
-    "get_runs": lambda cache: cache.get_runs("s", last_n=1),
+    "get_runs": lambda cache: cache.get_runs("s", last_n_runs=1),
     "get_chat_history": lambda cache: cache.get_chat_history("s"),
 }
 
@@ -608,7 +608,7 @@ def test_a_slice_of_a_damaged_session_is_right_absent_or_an_error(spoilt: Any, l
     expected = [f"question {number}" for number in range(1, 6)][5 - min(last_n, 5) :]
 
     session = answered(lambda: spoilt.get_session("s", last_n_runs=last_n))
-    runs = answered(lambda: spoilt.get_runs("s", last_n=last_n))
+    runs = answered(lambda: spoilt.get_runs("s", last_n_runs=last_n))
     chat = answered(lambda: spoilt.get_chat_history("s", last_n))
 
     for found in (session and session.runs, runs, chat):

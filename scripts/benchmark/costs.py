@@ -38,14 +38,14 @@ def _calls(session_id: str, run_id: str) -> Calls:
         "get_session(last_n_runs=5)": lambda cache: cache.get_session(session_id, last_n_runs=5),
         "get_session(last_n_runs=0)": lambda cache: cache.get_session(session_id, last_n_runs=0),
         "get_run(run_id)": lambda cache: cache.get_run(session_id, run_id),
-        "get_runs(last_n=5)": lambda cache: cache.get_runs(session_id, last_n=5),
+        "get_runs(last_n_runs=5)": lambda cache: cache.get_runs(session_id, last_n_runs=5),
         "get_chat_history(last_n_runs=10)": lambda cache: cache.get_chat_history(session_id, last_n_runs=10),
         "get_chat_history()": lambda cache: cache.get_chat_history(session_id),
-        "get_workflow_history(num_runs=10)": lambda cache: cache.get_workflow_history(
-            session_id, num_runs=10
+        "get_workflow_history(last_n_runs=10)": lambda cache: cache.get_workflow_history(
+            session_id, last_n_runs=10
         ),
-        "get_workflow_history_context(num_runs=10)": lambda cache: cache.get_workflow_history_context(
-            session_id, num_runs=10
+        "get_workflow_history_context(last_n_runs=10)": lambda cache: cache.get_workflow_history_context(
+            session_id, last_n_runs=10
         ),
         "get_messages(agent_id, last_n_runs=5)": lambda cache: cache.get_messages(
             session_id, agent_id=sample.AGENT, last_n_runs=5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import EllipsisType
 from typing import Any
@@ -81,11 +81,13 @@ class AsyncSessionCache(AsyncCarrier):
         self,
         session_id: str,
         *,
-        last_n: int | None = None,
+        last_n_runs: int | None = None,
         statuses: Collection[RunStatus | str] | None = None,
     ) -> list[WorkflowRunOutput]:
         """Same as `SessionCache.get_runs`, awaited."""
-        return await self._run(history.get_runs(self._call(), session_id, last_n=last_n, statuses=statuses))
+        return await self._run(
+            history.get_runs(self._call(), session_id, last_n_runs=last_n_runs, statuses=statuses)
+        )
 
     async def iter_runs(self, session_id: str, *, page_size: int = 100) -> AsyncIterator[WorkflowRunOutput]:
         """Same as `SessionCache.iter_runs`, iterated with `async for`."""
@@ -106,14 +108,16 @@ class AsyncSessionCache(AsyncCarrier):
         return await self._run(history.get_chat_history(self._call(), session_id, last_n_runs))
 
     async def get_workflow_history(
-        self, session_id: str, num_runs: int | None = None
+        self, session_id: str, last_n_runs: int | None = None
     ) -> list[tuple[str, str]]:
         """Same as `SessionCache.get_workflow_history`, awaited."""
-        return await self._run(history.get_workflow_history(self._call(), session_id, num_runs))
+        return await self._run(history.get_workflow_history(self._call(), session_id, last_n_runs))
 
-    async def get_workflow_history_context(self, session_id: str, num_runs: int | None = None) -> str | None:
+    async def get_workflow_history_context(
+        self, session_id: str, last_n_runs: int | None = None
+    ) -> str | None:
         """Same as `SessionCache.get_workflow_history_context`, awaited."""
-        return await self._run(history.get_workflow_history_context(self._call(), session_id, num_runs))
+        return await self._run(history.get_workflow_history_context(self._call(), session_id, last_n_runs))
 
     async def get_messages(
         self,
@@ -175,7 +179,7 @@ class AsyncSessionCache(AsyncCarrier):
     async def update_session(
         self,
         session_id: str,
-        change: Callable[[WorkflowSession], object],
+        change: Callable[[WorkflowSession], Awaitable[None] | None],
         *,
         retries: int = state.UPDATE_RETRIES,
         last_n_runs: int | None = None,

@@ -17,7 +17,7 @@ from .embedded import embedded_async_client
 from .endpoint import ConnectionClasses, Endpoint, refuse_replica
 from .errors import ReplyMismatchError
 from .faults import REDIS_ERRORS
-from .flow import Address, Effect, Flow, Send
+from .flow import Address, Await, Effect, Flow, Send
 from .settings import Settings
 
 T = TypeVar("T")
@@ -64,6 +64,8 @@ class AsyncCarrier(CacheBase):
         if isinstance(effect, Send):
             seconds = min(effect.seconds, self._endpoint.socket_timeout)
             return await self._pool(effect.address).exchange(effect.commands, seconds)
+        if isinstance(effect, Await):
+            return await effect.awaitable
         return await asyncio.sleep(effect.seconds)
 
     def _pool(self, address: Address) -> AsyncPool:
@@ -94,6 +96,8 @@ class AsyncCarrier(CacheBase):
         pools = self._pools()
         while pools:
             await pools.popitem()[1].close()
+
+    close = aclose
 
     async def __aenter__(self) -> Self:
         """Return the cache, to be closed at the end of the block."""

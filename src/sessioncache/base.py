@@ -36,6 +36,13 @@ class CacheBase:
         """Make a cache on the Redis that a client of redis-py is connected to: a server or a cluster.
 
         The client is only read, for where and how to connect: the cache has connections of its own.
+
+        Args:
+            client: A client of redis-py, of redis.asyncio for the asynchronous cache.
+            **options: Those of `from_url`.
+
+        Raises:
+            InvalidArgumentError: The client is none, or an option is unknown or wrong.
         """
         self._set_up(endpoint_of_client(client, self._classes), make_settings(**options))
 
@@ -43,9 +50,20 @@ class CacheBase:
     def from_url(cls, url: str, **options: Unpack[Options]) -> Self:
         """Make a cache on the Redis at a URL; nothing is connected yet.
 
-        redis:// rediss:// unix:// redis+cluster:// rediss+cluster:// redis+sentinel:// rediss+sentinel://
-        and memory://, an in-process server (extra `embedded`). Raises InvalidArgumentError for a URL or
-        option that is unknown or wrong.
+        Args:
+            url: redis:// rediss:// unix:// redis+cluster:// rediss+cluster:// redis+sentinel://
+                rediss+sentinel:// or memory://, an in-process server (extra `embedded`).
+            **options: Any of these:
+
+                prefix: what the names of all keys begin with; `sessioncache` unless said otherwise.
+                ttl: lifetime of a session after each write, in seconds or as a timedelta; None for ever.
+                touch_on_read: whether reading a session, too, starts its lifetime anew.
+                max_runs: most runs of a session: a write that adds one removes the oldest beyond it.
+                max_run_bytes: largest run, packed; 8 MiB unless said otherwise.
+                timeout: seconds that one call may take, retries included; 5 unless said otherwise.
+
+        Raises:
+            InvalidArgumentError: The URL or an option is unknown or wrong.
         """
         cache = cls.__new__(cls)
         cache._set_up(endpoint_from_url(url, cls._classes), make_settings(**options))  # noqa: SLF001 - ours

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
+from collections.abc import Awaitable
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import redis
 from redis.retry import Retry
@@ -14,9 +16,9 @@ from redis.retry import Retry
 from .base import CacheBase
 from .embedded import embedded_client
 from .endpoint import ConnectionClasses, Endpoint, refuse_replica
-from .errors import ReplyMismatchError
+from .errors import InvalidArgumentError, ReplyMismatchError
 from .faults import REDIS_ERRORS
-from .flow import Address, Effect, Flow, Send
+from .flow import Address, Await, Effect, Flow, Sleep
 from .pool import Pool
 from .settings import Settings
 
@@ -56,8 +58,10 @@ class BlockingCarrier(CacheBase):
             raise
 
     def _perform(self, effect: Effect) -> Any:
-        if not isinstance(effect, Send):
+        if isinstance(effect, Sleep):
             return time.sleep(effect.seconds)
+        if isinstance(effect, Await):
+            return _refuse(effect.awaitable)
         try:
             seconds = min(effect.seconds, self._endpoint.socket_timeout)
             return self._pool(effect.address).exchange(effect.commands, seconds)
@@ -88,6 +92,12 @@ class BlockingCarrier(CacheBase):
     ) -> None:
         """Close the connections."""
         self.close()
+
+
+def _refuse(awaitable: Awaitable[object]) -> NoReturn:
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()
+    raise InvalidArgumentError("change must not be asynchronous here: only AsyncSessionCache awaits it")
 
 
 def _check_master(connection: redis.Connection) -> None:

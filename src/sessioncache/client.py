@@ -104,15 +104,17 @@ class SessionCache(BlockingCarrier):
         self,
         session_id: str,
         *,
-        last_n: int | None = None,
+        last_n_runs: int | None = None,
         statuses: Collection[RunStatus | str] | None = None,
     ) -> list[WorkflowRunOutput]:
-        """Load the runs of a session, or the newest `last_n`, oldest first: one round trip.
+        """Load the runs of a session, or the newest `last_n_runs`, oldest first: one round trip.
 
         With `statuses`, only runs that have one of these count; then pages are read, from the newest run
         backwards, until there are enough. Raises SessionNotFoundError where the session does not exist.
         """
-        return self._run(history.get_runs(self._call(), session_id, last_n=last_n, statuses=statuses))
+        return self._run(
+            history.get_runs(self._call(), session_id, last_n_runs=last_n_runs, statuses=statuses)
+        )
 
     def iter_runs(self, session_id: str, *, page_size: int = 100) -> Iterator[WorkflowRunOutput]:
         """Walk the runs of a session, oldest first, holding no more than a page: one round trip each.
@@ -138,20 +140,20 @@ class SessionCache(BlockingCarrier):
         """
         return self._run(history.get_chat_history(self._call(), session_id, last_n_runs))
 
-    def get_workflow_history(self, session_id: str, num_runs: int | None = None) -> list[tuple[str, str]]:
+    def get_workflow_history(self, session_id: str, last_n_runs: int | None = None) -> list[tuple[str, str]]:
         """Answer what `WorkflowSession.get_workflow_history` does, from heads only.
 
-        One round trip where the newest `num_runs` runs are all completed; else pages, from the newest run
+        One round trip where the newest `last_n_runs` runs are all completed; else pages, from the newest run
         backwards. Raises SessionNotFoundError where the session does not exist.
         """
-        return self._run(history.get_workflow_history(self._call(), session_id, num_runs))
+        return self._run(history.get_workflow_history(self._call(), session_id, last_n_runs))
 
-    def get_workflow_history_context(self, session_id: str, num_runs: int | None = None) -> str | None:
+    def get_workflow_history_context(self, session_id: str, last_n_runs: int | None = None) -> str | None:
         """Answer what `WorkflowSession.get_workflow_history_context` does, as `get_workflow_history` reads.
 
         Raises SessionNotFoundError where the session does not exist.
         """
-        return self._run(history.get_workflow_history_context(self._call(), session_id, num_runs))
+        return self._run(history.get_workflow_history_context(self._call(), session_id, last_n_runs))
 
     def get_messages(
         self,
@@ -242,7 +244,7 @@ class SessionCache(BlockingCarrier):
     def update_session(
         self,
         session_id: str,
-        change: Callable[[WorkflowSession], object],
+        change: Callable[[WorkflowSession], None],
         *,
         retries: int = state.UPDATE_RETRIES,
         last_n_runs: int | None = None,
@@ -251,7 +253,11 @@ class SessionCache(BlockingCarrier):
 
         Where somebody has, all of it is done again, after a short random pause, up to `retries` times and as
         long as `timeout` allows; then SessionConflictError. `change` may be called several times, each time
-        with a fresh object. `last_n_runs` is how many runs it gets to see. Raises SessionNotFoundError.
+        with a fresh object; what it returns is ignored, and AsyncSessionCache awaits what can be awaited.
+        However long it takes, there is time left to save. `last_n_runs` is how many runs it gets to see.
+
+        Raises SessionNotFoundError, and InvalidArgumentError where SessionCache gets an asynchronous `change`:
+        nothing is saved then.
         """
         return self._run(
             state.update_session(self._call(), session_id, change, retries=retries, last_n_runs=last_n_runs)

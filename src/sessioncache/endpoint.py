@@ -102,7 +102,8 @@ def endpoint_of_client(client: Any, classes: ConnectionClasses) -> Endpoint:
         return _endpoint_of_cluster(client.nodes_manager, classes)
     pool = getattr(client, "connection_pool", None)
     if pool is None:
-        raise InvalidArgumentError(f"client must be a client of redis-py, not {type(client).__name__}")
+        hint = "; for a URL use from_url" if isinstance(client, str) else ""
+        raise InvalidArgumentError(f"client must be a client of redis-py, not {type(client).__name__}{hint}")
     _check_same_color(pool.connection_class, classes)
     if hasattr(pool, "sentinel_manager"):
         return _endpoint_of_sentinel_pool(pool, classes)
@@ -158,8 +159,6 @@ def _settled(options: Mapping[str, Any], classes: ConnectionClasses) -> dict[str
 
     RESP2, for only with it an unread reply is noticed; no retries but our own, for they repeat writes.
     """
-    if options.get("decode_responses"):
-        raise InvalidArgumentError("client has decode_responses=True, which corrupts packed values")
     kept = {name: value for name, value in options.items() if not name.startswith(_NOT_FOR_CONNECTIONS)}
     return {
         **kept,
@@ -179,6 +178,8 @@ _NOT_FOR_CONNECTIONS: Final = (
     "event_dispatcher",
     "oss_cluster_",
     "connection_",
+    "decode_responses",
+    "encoding",
     "cache",
     "lib_",
     "response_callbacks",

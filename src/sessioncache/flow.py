@@ -1,14 +1,14 @@
 """What an operation is: a generator that yields effects, is handed replies, and returns its result.
 
-There are two effects: `Send`, some commands for one server, and `Sleep`. A carrier (`client.py`, `aio.py`)
-performs them and decides nothing; what to send, and what to do about a reply or an error, is decided in
-generators.
+There are three effects: `Send`, some commands for one server, `Sleep`, and `Await`, what a user's function
+returned. A carrier (`client.py`, `aio.py`) performs them and decides nothing; what to send, and what to do
+about a reply or an error, is decided in generators.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -40,6 +40,12 @@ class Sleep(NamedTuple):
     seconds: float
 
 
+class Await(NamedTuple):
+    """Effect: await; a carrier that blocks raises InvalidArgumentError instead. The answer is the result."""
+
+    awaitable: Awaitable[object]
+
+
 def pack_commands(commands: Sequence[Command]) -> bytes:
     """Return commands as they go over the wire (RESP), in one piece; a third of the time redis-py takes."""
     arguments = [argument for command in commands for argument in command]
@@ -49,7 +55,7 @@ def pack_commands(commands: Sequence[Command]) -> bytes:
     return form % tuple(sized)
 
 
-Effect = Send | Sleep
+Effect = Send | Sleep | Await
 Flow = Generator[Effect, Any, T]
 
 

@@ -41,6 +41,7 @@ class PackedRun(NamedTuple):
     body: bytes
     user_id: str | None
     workflow_id: str | None
+    session_id: Any
     marks: Fields
     """Fields of the session's hash that say who has a message of the system."""
 
@@ -68,19 +69,11 @@ class PackedRun(NamedTuple):
 def pack_run(model: Model, run: Any, max_bytes: int) -> PackedRun:
     """Check and pack a run; whatever is wrong with it raises before anything is sent."""
     run_id = model.run_id(run)
-    head = model.head(run)
-    body = model.body(run)
-    created_at = head.get("created_at")
-    packed = PackedRun(
-        run_id,
-        unix_seconds(time() if created_at is None else created_at, "run.created_at"),
-        _attempt(head.pop("queue_attempt", None)),
-        codec.pack(head, "run"),
-        b"b" + codec.pack_pair(run_id, body, "run"),
-        _optional_id(head.get("user_id"), "run.user_id"),
-        _optional_id(head.get("workflow_id"), "run.workflow_id"),
-        _marks(body),
-    )
+    try:
+        packed = _pack(model, run, run_id)
+    except InvalidArgumentError as exc:
+        exc.run_id = run_id
+        raise
     if packed.size > max_bytes:
         raise RunTooLargeError(
             f"run {run_id!r} has {packed.size} bytes packed; max_run_bytes is {max_bytes}",
@@ -89,6 +82,22 @@ def pack_run(model: Model, run: Any, max_bytes: int) -> PackedRun:
             limit=max_bytes,
         )
     return packed
+
+
+def _pack(model: Model, run: Any, run_id: str) -> PackedRun:
+    head, body = model.head(run), model.body(run)
+    created_at = head.get("created_at")
+    return PackedRun(
+        run_id,
+        unix_seconds(time() if created_at is None else created_at, "run.created_at"),
+        _attempt(head.pop("queue_attempt", None)),
+        codec.pack(head, "run"),
+        b"b" + codec.pack_pair(run_id, body, "run"),
+        _optional_id(head.get("user_id"), "run.user_id"),
+        _optional_id(head.get("workflow_id"), "run.workflow_id"),
+        head.get("session_id"),
+        _marks(body),
+    )
 
 
 SYSTEM_MESSAGES: Final = b"system_messages"
@@ -210,10 +219,16 @@ def _load_body(session_id: str, run_id: str, member: bytes) -> dict[str, Any]:
     try:
         owner, body = codec.unpack_pair(member[1:])
     except ValueError as exc:
-        raise _damaged_run(session_id, run_id, "its body does not decode") from exc
+        raise _damaged(session_id, run_id, "its body does not decode") from exc
     if member[:1] != b"b" or owner != run_id:
-        raise _damaged_run(session_id, run_id, "its body belongs to another run")
+        raise _damaged(session_id, run_id, "its body belongs to another run")
     return body
+
+
+def _damaged(session_id: str, run_id: str, what: str) -> DamagedRunError:
+    return DamagedRunError(
+        f"run {run_id!r} of session {session_id!r}: {what}", session_id=session_id, run_id=run_id
+    )
 
 
 def _unreadable(model: Model, session_id: str, stored: StoredRun) -> Any:
@@ -224,14 +239,9 @@ def _unreadable(model: Model, session_id: str, stored: StoredRun) -> Any:
         run_id = f"(unreadable {crc32(stored.head):08x})"
 
     def fail() -> dict[str, Any]:
-        raise _damaged_run(session_id, run_id, "its head does not decode")
+        raise _damaged(session_id, run_id, "its head does not decode")
 
     return model.unreadable_run(run_id, fail)
-
-
-def _damaged_run(session_id: str, run_id: str, what: str) -> DamagedRunError:
-    message = f"run {run_id!r} of session {session_id!r}: {what}"
-    return DamagedRunError(message, session_id=session_id, run_id=run_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Final
 
@@ -39,6 +39,10 @@ class Settings:
     model: Model
 
 
+OPTIONS: Final = tuple(item.name for item in fields(Settings) if item.name != "model")
+"""The names of all options."""
+
+
 def make_settings(
     *,
     prefix: str = DEFAULT_PREFIX,
@@ -47,9 +51,11 @@ def make_settings(
     max_runs: int | None = None,
     max_run_bytes: int = DEFAULT_MAX_RUN_BYTES,
     timeout: float = DEFAULT_TIMEOUT,
-    model: Model | None = None,
+    **unknown: object,
 ) -> Settings:
-    """Check the options of a cache; raise InvalidArgumentError naming the one that is wrong."""
+    """Check the options of a cache; raise InvalidArgumentError naming the one that is wrong or unknown."""
+    if unknown:
+        raise InvalidArgumentError(f"there is no option {min(unknown)!r}; known: {', '.join(OPTIONS)}")
     encoded_id(prefix, "prefix")
     if "{" in prefix or "}" in prefix:
         raise InvalidArgumentError("prefix must hold no brace: it would move the hash tag of the keys")
@@ -62,7 +68,7 @@ def make_settings(
         max_runs=None if max_runs is None else at_least_one(max_runs, "max_runs"),
         max_run_bytes=at_least_one(max_run_bytes, "max_run_bytes"),
         timeout=_seconds(timeout, "timeout"),
-        model=WorkflowModel() if model is None else model,
+        model=WorkflowModel(),
     )
 
 

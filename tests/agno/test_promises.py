@@ -314,6 +314,35 @@ def test_a_db_must_be_told_where_redis_is() -> None:
             SessionCacheDb(**options)
 
 
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "scheme": ({"db_url": "http://localhost"}, "unknown scheme 'http'"),
+    "no url": ({"db_url": 5}, "url must be a str"),
+    "url in a client's place": ({"redis_client": "redis://localhost"}, "db_url takes a URL"),
+    "name of the url": ({"url": "redis://localhost"}, "no option 'url'; known: "),
+    "name of an option": ({"db_url": "redis://localhost", "ttll": 3}, "no option 'ttll'; known: "),
+    "prefix": ({"db_url": "redis://localhost", "prefix": "mine"}, "prefix is called db_prefix"),
+    "expire": ({"db_url": "redis://localhost", "expire": "60"}, "expire must be"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("cls", [SessionCacheDb, AsyncSessionCacheDb])
+def test_what_is_wrong_in_making_a_db_is_named(cls: Any, name: str) -> None:
+    options, words = WRONG[name]
+
+    with pytest.raises(InvalidArgumentError, match=words):
+        cls(**options)
+
+
+def test_the_name_of_a_table_that_does_not_exist_is_named() -> None:
+    with pytest.raises(InvalidArgumentError, match="'sesion_table'; known: session_table, "):
+        AsyncSessionCacheDb(db_url="redis://localhost", tables={"sesion_table": "x"})
+
+
+def test_an_asynchronous_db_is_closed_by_either_name() -> None:
+    assert AsyncSessionCacheDb.aclose is AsyncSessionCacheDb.close
+
+
 SESSIONS_AND_RUNS = [name for name in vars(BaseDb) if "session" in name or name.endswith(("_run", "_runs"))]
 NOT_OURS = {
     *("create_eval_run", "delete_eval_runs", "get_eval_run", "get_eval_runs", "rename_eval_run"),

@@ -76,7 +76,7 @@ class _Mixed:
             check_session(asked, session)
 
     async def _history(self, serial: int, number: int) -> None:
-        check_runs(number, await self.cache.get_runs(f"s{number}", last_n=4))
+        check_runs(number, await self.cache.get_runs(f"s{number}", last_n_runs=4))
 
     async def _run(self, serial: int, number: int) -> None:
         run = await self.cache.get_run(f"s{number}", "r1")

@@ -49,7 +49,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "upsert_run": lambda cache: cache.upsert_run("s", a_run("r9")),
     "upsert_runs": lambda cache: cache.upsert_runs("s", [a_run("r8"), a_run("r9")]),
     "get_run": lambda cache: cache.get_run("s", "r1").content,
-    "get_runs": lambda cache: [run.run_id for run in cache.get_runs("s", last_n=2)],
+    "get_runs": lambda cache: [run.run_id for run in cache.get_runs("s", last_n_runs=2)],
     "iter_runs": lambda cache: [run.run_id for run in cache.iter_runs("s", page_size=2)],
     "delete_run": lambda cache: cache.delete_run("s", "r1"),
     "get_chat_history": lambda cache: [pair.output for pair in cache.get_chat_history("s")],
@@ -414,12 +414,11 @@ def test_a_given_cluster_client_must_be_of_the_same_colour(cluster: RedisCluster
         SessionCache(_async_client(cluster))
 
 
-def test_a_given_cluster_client_must_not_decode(cluster: RedisCluster) -> None:
-    with (
-        cluster.client(decode_responses=True) as client,
-        pytest.raises(InvalidArgumentError, match="decode_responses"),
-    ):
-        SessionCache(client)
+def test_a_given_cluster_client_that_decodes_is_as_good(cluster: RedisCluster) -> None:
+    with cluster.client(decode_responses=True) as client, SessionCache(client, ttl=60) as cache:
+        cache.upsert_session(session("s"))
+
+        assert cache.get_session("s") is not None
 
 
 def test_a_cache_on_a_cluster_client_leaves_its_connections_alone(cluster: RedisCluster) -> None:

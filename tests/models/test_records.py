@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 
-from sessioncache.models import Message, RunOutput, RunStatus, TeamRunOutput, WorkflowRunOutput
+from sessioncache.models import (
+    Message,
+    RunOutput,
+    RunStatus,
+    TeamRunOutput,
+    WorkflowRunOutput,
+    WorkflowSession,
+)
 from strategies import messages, workflow_runs
 
 MESSAGE = {"id": "m1", "role": "user", "citations": {"urls": ["u"]}, "mood": "fine"}
@@ -184,10 +192,30 @@ def test_known_status_is_a_member_and_stored_as_its_value(status: RunStatus) -> 
 
 
 def test_unknown_status_stays_a_string() -> None:
-    run = RunOutput.from_dict({"status": "completed"})
+    run = RunOutput.from_dict({"status": "archived"})
 
     assert type(run.status) is str
-    assert run.to_dict() == {"status": "completed"}
+    assert run.to_dict() == {"status": "archived"}
+
+
+@pytest.mark.parametrize("text", ["completed", "COMPLETED", "Completed"])
+@pytest.mark.parametrize("cls", [RunOutput, TeamRunOutput, WorkflowRunOutput])
+def test_a_status_is_known_in_any_case_however_it_came(cls: Any, text: str) -> None:
+    assigned = cls()
+    assigned.status = text
+
+    for run in (assigned, cls(status=text), cls.from_dict({"status": text}), replace(cls(), status=text)):
+        assert run.status is RunStatus.completed
+        assert run == replace(run, status=RunStatus.completed)
+        assert run.to_dict()["status"] == "COMPLETED"
+
+
+def test_statuses_to_skip_are_known_in_any_case() -> None:
+    step = RunOutput(agent_id="A", status="completed", messages=[Message(role="user")])
+    session = WorkflowSession("s", runs=[WorkflowRunOutput(step_executor_runs=[step])])
+
+    assert session.get_messages("A") == step.messages
+    assert session.get_messages("A", skip_statuses=["Completed"]) == []
 
 
 def test_new_records_have_the_documented_defaults() -> None:

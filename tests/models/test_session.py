@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import dataclasses
+import inspect
 import logging
 import pickle
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -49,6 +51,20 @@ def from_dict(data: dict[str, Any]) -> WorkflowSession:
 
 def test_fields_are_positional_in_documented_order() -> None:
     assert [field.name for field in dataclasses.fields(WorkflowSession)] == FIELDS
+
+
+def test_the_constructor_that_type_checkers_see_is_the_one_there_is() -> None:
+    tree = ast.parse(inspect.getsource(WorkflowSession))
+    (seen,) = (
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "__init__"
+    )
+    made = inspect.signature(WorkflowSession).parameters
+    hints = get_type_hints(WorkflowSession)
+
+    assert [argument.arg for argument in seen.args.args] == ["self", *made]
+    assert [ast.unparse(default) for default in seen.args.defaults] == ["None"] * (len(made) - 1)
+    for argument in seen.args.args[2:]:
+        assert type(None) in get_args(hints[argument.arg]), "a library that reads annotations lets None in"
 
 
 def test_none_becomes_empty_or_now() -> None:

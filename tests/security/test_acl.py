@@ -64,7 +64,7 @@ def _calls(cache: Any, admin: redis.Redis) -> dict[str, Callable[[], Any]]:
         "upsert_run": lambda: cache.upsert_run("s", a_run("r1", created_at=2)),
         "upsert_runs": lambda: _trim(cache, admin),
         "get_run": lambda: cache.get_run("s", "r1"),
-        "get_runs": lambda: cache.get_runs("s", last_n=1),
+        "get_runs": lambda: cache.get_runs("s", last_n_runs=1),
         "iter_runs": lambda: list(cache.iter_runs("s")),
         "get_chat_history": lambda: cache.get_chat_history("s"),
         "get_workflow_history": lambda: cache.get_workflow_history("s", 1),

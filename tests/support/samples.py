@@ -45,3 +45,11 @@ def repeated(session: WorkflowSession, times: int) -> WorkflowSession:
         replace(deepcopy(run), run_id=f"{run.run_id}#{turn}") for turn in range(times) for run in runs
     ]
     return session
+
+
+def named(session: WorkflowSession, session_id: str) -> WorkflowSession:
+    """Return the session, runs included, under another id."""
+    session.session_id = session_id
+    for run in session.runs:
+        run.session_id = session_id
+    return session

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .message import Message
 from .runs import RunOutput, TeamRunOutput
+from .status import RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from .runs import WorkflowRunOutput
-    from .status import RunStatus
 
 T = TypeVar("T")
 
@@ -48,13 +48,14 @@ def select_messages(
     skip_history_messages: bool,
 ) -> list[Message]:
     """Return the messages of executor runs that pass every filter, in order."""
-    statuses = list(skip_statuses or ())
+    statuses = [RunStatus.parse(status) for status in skip_statuses or ()]
+    roles = [skip_roles] if isinstance(skip_roles, str) else list(skip_roles or ())
     kept_runs = last([run for run in runs if run.status not in statuses], last_n_runs)
     kept = [
         message
         for run in kept_runs
         for message in _messages(run)
-        if not (skip_history_messages and message.from_history) and message.role not in (skip_roles or ())
+        if not (skip_history_messages and message.from_history) and message.role not in roles
     ]
     return _one_system_message(kept) if limit is None else _limited(kept, limit)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .lazy import LazyRecord, defers_body
 from .message import Message
 from .record import Converter, Record, build, converted, unix_now, write_enum, write_nested
-from .status import RunStatus
+from .status import RunStatus, parses_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,10 @@ MAX_NESTING = 10
 
 def _read_status(value: Any, _depth: int) -> Any:
     return RunStatus.parse(value)
+
+
+def _write_status(value: Any) -> Any:
+    return write_enum(RunStatus.parse(value))
 
 
 def _read_message(data: dict[str, Any], _depth: int) -> Message:
@@ -63,15 +67,19 @@ def _each(read: Callable[[dict[str, Any], int], Any]) -> Callable[[Any, int], An
     return read_list
 
 
-_STATUS = converted(Converter(_read_status, write_enum))
+_STATUS = converted(Converter(_read_status, _write_status))
 _MESSAGES = converted(Converter(_each(_read_message), write_nested))
 _RUNS = converted(Converter(_each(_read_run), write_nested))
 _WORKFLOW_AGENT_RUN = converted(Converter(_read_workflow_agent_run, write_nested))
 
 
+@parses_status
 @dataclass(kw_only=True)
 class ExecutorRun(Record):
-    """Hold what the runs of agents and of teams have in common."""
+    """Hold what the runs of agents and of teams have in common.
+
+    ``status`` takes a ``RunStatus``, or its name or value in any case; any other string stays as it is.
+    """
 
     run_id: str | None = None
     session_id: str | None = None
@@ -120,10 +128,14 @@ class TeamRunOutput(ExecutorRun):
     member_responses: list[Any] | None = field(default=None, metadata=_RUNS)
 
 
+@parses_status
 @defers_body
 @dataclass
 class WorkflowRunOutput(LazyRecord):
     """Hold one run of a workflow: its input, its output and the runs of the steps between.
+
+    Only a run whose ``status`` is ``COMPLETED`` counts as workflow history; a run made new is ``PENDING``.
+    ``status`` takes a ``RunStatus``, or its name or value in any case; any other string stays as it is.
 
     ``step_executor_runs`` are ``RunOutput``, ``TeamRunOutput`` or, for a workflow as a step,
     ``WorkflowRunOutput`` objects.

@@ -17,9 +17,20 @@ if TYPE_CHECKING:
     from .message import Message
     from .runs import RunOutput, TeamRunOutput
 
+    Runs = list[WorkflowRunOutput]
+    Data = dict[str, Any]
+    Time = int
+else:  # what libraries go by that read annotations to check arguments
+    Runs = list[WorkflowRunOutput] | None
+    Data = dict[str, Any] | None
+    Time = int | None
+
 _log = logging.getLogger("sessioncache")
 
 _ORIGIN = "_origin"
+_NOT_GIVEN: Any = None
+"""The None of an argument that was left out, as a value of any type."""
+
 _EXECUTOR_KEYS = ("agent_id", "agent_name", "team_id", "team_name")
 
 
@@ -35,6 +46,8 @@ class WorkflowChatInteraction:
 class WorkflowSession:
     """Hold the metadata of a workflow's session and its runs, oldest first.
 
+    Where the constructor is given None, ``runs`` and the dicts are empty and the times are now.
+
     ``created_at`` and ``updated_at`` are unix seconds. ``session_data`` holds the session's name, state
     and media under the keys ``session_name``, ``session_state``, ``images``, ``videos`` and ``audio``.
     """
@@ -43,22 +56,38 @@ class WorkflowSession:
     user_id: str | None = None
     workflow_id: str | None = None
     workflow_name: str | None = None
-    runs: list[WorkflowRunOutput] | None = None
-    session_data: dict[str, Any] | None = None
-    workflow_data: dict[str, Any] | None = None
-    metadata: dict[str, Any] | None = None
-    created_at: int | None = None
-    updated_at: int | None = None
+    runs: Runs = _NOT_GIVEN
+    session_data: Data = _NOT_GIVEN
+    workflow_data: Data = _NOT_GIVEN
+    metadata: Data = _NOT_GIVEN
+    created_at: Time = _NOT_GIVEN
+    updated_at: Time = _NOT_GIVEN
+
+    if TYPE_CHECKING:  # the one that the dataclass makes: checkers would make one that refuses None
+
+        def __init__(
+            self,
+            session_id: str,
+            user_id: str | None = None,
+            workflow_id: str | None = None,
+            workflow_name: str | None = None,
+            runs: list[WorkflowRunOutput] | None = None,
+            session_data: dict[str, Any] | None = None,
+            workflow_data: dict[str, Any] | None = None,
+            metadata: dict[str, Any] | None = None,
+            created_at: int | None = None,
+            updated_at: int | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         """Replace every None that stands for "empty" or "now"."""
         now = unix_now()
-        self.runs = [] if self.runs is None else self.runs
-        self.session_data = {} if self.session_data is None else self.session_data
-        self.workflow_data = {} if self.workflow_data is None else self.workflow_data
-        self.metadata = {} if self.metadata is None else self.metadata
-        self.created_at = now if self.created_at is None else self.created_at
-        self.updated_at = now if self.updated_at is None else self.updated_at
+        self.runs = [] if self.runs is _NOT_GIVEN else self.runs
+        self.session_data = {} if self.session_data is _NOT_GIVEN else self.session_data
+        self.workflow_data = {} if self.workflow_data is _NOT_GIVEN else self.workflow_data
+        self.metadata = {} if self.metadata is _NOT_GIVEN else self.metadata
+        self.created_at = now if self.created_at is _NOT_GIVEN else self.created_at
+        self.updated_at = now if self.updated_at is _NOT_GIVEN else self.updated_at
 
     @property
     def rev(self) -> int | None:
@@ -99,7 +128,7 @@ class WorkflowSession:
 
         The ``queue_attempt`` of the run replaced is carried over to a run that has none.
         """
-        runs = self.runs = [] if self.runs is None else self.runs
+        runs = self.runs = [] if self.runs is _NOT_GIVEN else self.runs
         for index, stored in enumerate(runs):
             if stored.run_id == run.run_id:
                 if run.queue_attempt is None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
+
+R = TypeVar("R")
 
 
 class RunStatus(str, Enum):  # noqa: UP042 - a StrEnum prints as its value
-    """Name the state of a run; every member equals the string it is stored as."""
+    """Name the state of a run; every member equals the string it is stored as.
+
+    Only a run that is ``completed`` counts as workflow history.
+    """
 
     pending = "PENDING"
     running = "RUNNING"
@@ -19,8 +24,27 @@ class RunStatus(str, Enum):  # noqa: UP042 - a StrEnum prints as its value
 
     @classmethod
     def parse(cls, value: Any) -> Any:
-        """Return the member stored as *value*, or *value* itself where no member is."""
-        return _MEMBERS.get(value, value) if isinstance(value, str) else value
+        """Return the member of this name or value, in any case, or *value* itself if there is none."""
+        return _MEMBERS.get(value.lower(), value) if isinstance(value, str) else value
 
 
-_MEMBERS: dict[str, RunStatus] = {status.value: status for status in RunStatus}
+_MEMBERS: dict[str, RunStatus] = {status.name: status for status in RunStatus}
+
+
+class _Status:
+    """Be the attribute ``status`` of a run: a string that names a member is that member, once assigned."""
+
+    def __get__(self, run: Any, owner: type[Any]) -> Any:
+        values = {} if run is None else vars(run)
+        if "status" not in values:  # to be loaded, by __getattr__
+            raise AttributeError(f"{owner.__name__!r} has no attribute 'status'")
+        return RunStatus.parse(values["status"])
+
+    def __set__(self, run: Any, value: Any) -> None:
+        vars(run)["status"] = RunStatus.parse(value)
+
+
+def parses_status(cls: type[R]) -> type[R]:
+    """Have a class of runs parse its ``status``; a ``__setattr__`` would slow down every other attribute."""
+    cls.status = _Status()  # type: ignore[attr-defined]
+    return cls

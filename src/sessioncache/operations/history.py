@@ -25,44 +25,55 @@ def get_chat_history(call: Call, session_id: str, last_n_runs: int | None) -> Fl
     return session_of(call, session_id, runs).get_chat_history()
 
 
-def get_workflow_history(call: Call, session_id: str, num_runs: int | None) -> Flow[list[tuple[str, str]]]:
+def get_workflow_history(call: Call, session_id: str, last_n_runs: int | None) -> Flow[list[tuple[str, str]]]:
     """Answer `get_workflow_history` from heads, read until there are enough completed runs."""
-    runs = yield from _completed_runs(call, session_id, num_runs)
-    return session_of(call, session_id, runs).get_workflow_history(num_runs)
+    runs = yield from _completed_runs(call, session_id, last_n_runs)
+    return session_of(call, session_id, runs).get_workflow_history(last_n_runs)
 
 
-def get_workflow_history_context(call: Call, session_id: str, num_runs: int | None) -> Flow[str | None]:
+def get_workflow_history_context(call: Call, session_id: str, last_n_runs: int | None) -> Flow[str | None]:
     """Answer `get_workflow_history_context` from what `get_workflow_history` reads."""
-    runs = yield from _completed_runs(call, session_id, num_runs)
-    return session_of(call, session_id, runs).get_workflow_history_context(num_runs)
+    runs = yield from _completed_runs(call, session_id, last_n_runs)
+    return session_of(call, session_id, runs).get_workflow_history_context(last_n_runs)
 
 
-def _completed_runs(call: Call, session_id: str, num_runs: int | None) -> Flow[list[Any]]:
-    limit = checked_count(num_runs, "num_runs")
+def _completed_runs(call: Call, session_id: str, last_n_runs: int | None) -> Flow[list[Any]]:
+    limit = checked_count(last_n_runs, "last_n_runs")
     return (yield from _newest_of_status(call, session_id, HEADS, limit, [RunStatus.completed]))
 
 
 def get_runs(
-    call: Call, session_id: str, *, last_n: int | None, statuses: Collection[RunStatus | str] | None
+    call: Call, session_id: str, *, last_n_runs: int | None, statuses: Collection[RunStatus | str] | None
 ) -> Flow[list[Any]]:
     """Load the newest runs, of certain statuses where they are given, oldest first."""
-    limit = checked_count(last_n, "last_n")
+    limit = checked_count(last_n_runs, "last_n_runs")
     if statuses is None:
         return (yield from read_newest(call, session_id, WHOLE, limit))
-    wanted = _checked_statuses(statuses)
+    wanted = checked_statuses(statuses, "statuses")
     runs = yield from _newest_of_status(call, session_id, WHOLE, limit, wanted)
     found = [run for run in runs if run.status in wanted]
     return found if limit is None else found[max(0, len(found) - limit) :]
 
 
-def _checked_statuses(statuses: Collection[RunStatus | str]) -> list[RunStatus | str]:
-    if isinstance(statuses, str) or not isinstance(statuses, Collection):
-        raise InvalidArgumentError("statuses must be a list of statuses")
-    return list(statuses)
+def checked_statuses(statuses: Collection[RunStatus | str], name: str) -> list[RunStatus]:
+    """Return statuses given by name or value; raise InvalidArgumentError for any that is unknown."""
+    parsed = [RunStatus.parse(status) for status in checked_list(statuses, name)]
+    for status in parsed:
+        if not isinstance(status, RunStatus):
+            known = ", ".join(RunStatus.__members__)
+            raise InvalidArgumentError(f"{name} has the unknown status {status!r}; known: {known}")
+    return parsed
+
+
+def checked_list(items: Collection[Any], name: str) -> list[Any]:
+    """Return a collection as a list; a str is none, for its items would be its characters."""
+    if isinstance(items, str | bytes) or not isinstance(items, Collection):
+        raise InvalidArgumentError(f"{name} must be a list, not {type(items).__name__}")
+    return list(items)
 
 
 def _newest_of_status(
-    call: Call, session_id: str, part: Part, limit: int | None, statuses: list[RunStatus | str]
+    call: Call, session_id: str, part: Part, limit: int | None, statuses: list[RunStatus]
 ) -> Flow[list[Any]]:
     """Read runs backwards until `limit` of them have one of the statuses; return all that were read."""
     if not limit:

@@ -13,7 +13,7 @@ from sessioncache.models.messages_filter import agent_runs, team_runs
 from sessioncache.records import SYSTEM_MESSAGES, system_mark
 from sessioncache.resilience import Call
 
-from .history import session_of
+from .history import checked_list, checked_statuses, session_of
 from .paging import WHOLE, read_newest, read_until
 from .reading import checked_count
 
@@ -83,6 +83,7 @@ class Query:
 
 def get_messages(call: Call, session_id: str, arguments: MessageArguments) -> Flow[list[Any]]:
     """Answer `get_messages`: as far back as it counts runs or messages, or all where it counts neither."""
+    arguments = _checked(arguments)
     last_n_runs = checked_count(arguments["last_n_runs"], "last_n_runs")
     limit = checked_count(arguments["limit"], "limit")
     query = Query(call, session_id, arguments)
@@ -96,6 +97,19 @@ def get_messages(call: Call, session_id: str, arguments: MessageArguments) -> Fl
     else:
         runs = yield from read_newest(call, session_id, WHOLE, last_n_runs)
     return query.answer(runs)
+
+
+def _checked(arguments: MessageArguments) -> MessageArguments:
+    """Return arguments as the model takes them, which is less strict: it ignores what is no id or status."""
+    for name, value in (("agent_id", arguments["agent_id"]), ("team_id", arguments["team_id"])):
+        if not isinstance(value, str | None):
+            raise InvalidArgumentError(f"{name} must be a str or None, not {type(value).__name__}")
+    roles, statuses = arguments["skip_roles"], arguments["skip_statuses"]
+    if roles is not None:
+        roles = [roles] if isinstance(roles, str) else checked_list(roles, "skip_roles")
+    if statuses is not None:
+        statuses = checked_statuses(statuses, "skip_statuses")
+    return {**arguments, "skip_roles": roles, "skip_statuses": statuses}
 
 
 def _runs_of_executor(query: Query, last_n_runs: int) -> Flow[list[Any]]:

@@ -51,15 +51,23 @@ def upsert_runs(call: Call, session_id: str, runs: Iterable[Any]) -> Flow[None]:
     if isinstance(runs, str | bytes) or not isinstance(runs, Iterable):
         raise InvalidArgumentError("runs must be a list of runs")
     keys.encoded_id(session_id, "session_id")
-    packed = {run.run_id: run for run in _pack_all(call, runs)}
+    packed = {run.run_id: run for run in _pack_all(call, session_id, runs)}
     target = _target_of_runs(session_id, list(packed.values()))
     for batch in _batches(list(packed.values())):
         if batch:
             yield from write_runs(call, target, batch)
 
 
-def _pack_all(call: Call, runs: Iterable[Any]) -> Iterator[PackedRun]:
-    return (pack_run(call.settings.model, run, call.settings.max_run_bytes) for run in runs)
+def _pack_all(call: Call, session_id: str, runs: Iterable[Any]) -> Iterator[PackedRun]:
+    for run in runs:
+        packed = pack_run(call.settings.model, run, call.settings.max_run_bytes)
+        if packed.session_id not in (None, session_id):
+            raise InvalidArgumentError(
+                f"run.session_id of run {packed.run_id!r} is not {session_id!r}, where it is to be stored",
+                session_id=session_id,
+                run_id=packed.run_id,
+            )
+        yield packed
 
 
 def _changed_runs(call: Call, session: Any, origin: Origin | None) -> list[PackedRun]:
@@ -74,7 +82,7 @@ def _changed_runs(call: Call, session: Any, origin: Origin | None) -> list[Packe
         for run_id, run in by_id.items()
         if run_id not in loaded or not is_unchanged(model, session.session_id, run, loaded[run_id])
     )
-    return list(_pack_all(call, changed))
+    return list(_pack_all(call, session.session_id, changed))
 
 
 def _target(
@@ -82,7 +90,7 @@ def _target(
 ) -> Target:
     if origin and origin.fields[b"session_id"] != fields[b"session_id"]:
         raise InvalidArgumentError(
-            "session.session_id of a loaded session cannot change: copy it with replace()"
+            "session.session_id of a loaded session cannot change: copy it, and its runs, with replace()"
         )
     return Target(
         session.session_id,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from inspect import isawaitable, iscoroutinefunction
 from itertools import count
+from time import monotonic
 from typing import Any, Final
 
 from sessioncache import codec
 from sessioncache.errors import InvalidArgumentError, SessionConflictError, SessionNotFoundError
 from sessioncache.fields import STATE, field_name
-from sessioncache.flow import Flow, Sleep
+from sessioncache.flow import Await, Flow, Sleep
 from sessioncache.resilience import Call
 from sessioncache.settings import whole_number
 
@@ -60,18 +63,17 @@ def update_session(
     last_n_runs: int | None = None,
 ) -> Flow[Any]:
     """Load a session, change it, save it if nobody else has, and begin again where somebody has."""
-    if not callable(change):
-        raise InvalidArgumentError("change must be a function of one session")
+    yield from _check(change)
     whole_number(retries, "retries", 0)
     longest_pause = CONFLICT_PAUSE
     for attempt in count():
         session = yield from get_session(call, session_id, last_n_runs=last_n_runs)
         if session is None:
-            raise SessionNotFoundError(f"there is no session {session_id!r}")
+            raise SessionNotFoundError(f"there is no session {session_id!r}", session_id=session_id)
         rev = session.rev
-        change(session)
+        seconds = yield from _apply(change, session)
         try:
-            yield from upsert_session(call, session, expect_rev=rev)
+            yield from upsert_session(replace(call, started=call.started + seconds), session, expect_rev=rev)
         except SessionConflictError:
             pause = random.uniform(0, longest_pause)  # noqa: S311 - spreads retries, guards no secret
             if attempt == retries or pause >= call.seconds_left():
@@ -81,3 +83,24 @@ def update_session(
         else:
             return session
     return None
+
+
+def _check(change: Any) -> Flow[None]:
+    """Refuse what is no function; a carrier that cannot await refuses an asynchronous one, too."""
+    if not callable(change):
+        raise InvalidArgumentError("change must be a function of one session")
+    if iscoroutinefunction(change) or iscoroutinefunction(type(change).__call__):
+        yield Await(_nothing())
+
+
+async def _nothing() -> None:
+    """Be awaited, to find out whether that is possible."""
+
+
+def _apply(change: Callable[[Any], object], session: Any) -> Flow[float]:
+    """Change a session; return how many seconds that took, which are not Redis'."""
+    started = monotonic()
+    answer = change(session)
+    if isawaitable(answer):
+        yield Await(answer)
+    return monotonic() - started

@@ -63,7 +63,7 @@ def _as_line(value: Any) -> str:
 def show_context(scene: Scene) -> None:
     """Show the newest completed runs of a session as a block of text."""
     data = scene.longest()
-    context = scene.cache.get_workflow_history_context(data["session_id"], num_runs=2)
+    context = scene.cache.get_workflow_history_context(data["session_id"], last_n_runs=2)
     scene.report.say(context or "")
     expected = session_of(data).get_workflow_history_context(2)
     scene.report.check("the same text as from the whole session", context == expected and bool(context))

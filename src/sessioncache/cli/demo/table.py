@@ -57,7 +57,7 @@ def _reads(cache: DemoCache, session_ids: list[str]) -> Iterator[Call]:
     yield "get_session, last_n_runs=5", lambda _: cache.get_session(LONG_SESSION, last_n_runs=5)
     yield "get_session, last_n_runs=0", lambda _: cache.get_session(LONG_SESSION, last_n_runs=0)
     yield f"get_sessions, {len(session_ids)} at once", lambda _: cache.get_sessions(session_ids)
-    yield "get_runs, last_n=5", lambda _: cache.get_runs(LONG_SESSION, last_n=5)
+    yield "get_runs, last_n_runs=5", lambda _: cache.get_runs(LONG_SESSION, last_n_runs=5)
     yield "get_chat_history, 5 runs", lambda _: cache.get_chat_history(LONG_SESSION, 5)
     yield "get_workflow_history, 5 runs", lambda _: cache.get_workflow_history(LONG_SESSION, 5)
     yield "get_messages, of 5 runs", lambda _: cache.get_messages(LONG_SESSION, "agent-0", last_n_runs=5)

@@ -11,6 +11,7 @@ from agno.db.base import AsyncBaseDb, BaseDb
 from agno.db.redis import RedisDb
 
 from sessioncache.base import Options
+from sessioncache.errors import InvalidArgumentError
 
 from . import runs, sessions
 from .connecting import AsyncRecords, client_for_the_rest, records
@@ -45,6 +46,9 @@ def _what_redis_db_can() -> dict[str, Callable[..., Any]]:
     }
 
 
+_TABLES = tuple(name for name in inspect.signature(RedisDb).parameters if name.endswith("_table"))
+"""What agno calls the names of its tables."""
+
 _RedisDbInThreads: Any = type("_RedisDbInThreads", (AsyncBaseDb,), _what_redis_db_can())
 
 
@@ -73,7 +77,9 @@ class AsyncSessionCacheDb(_RedisDbInThreads):  # type: ignore[misc]
         `tables` are the names that agno's Dbs call `session_table` and so on.
         """
         names = dict(tables or {})
-        self.records = records(AsyncRecords, redis_client, db_url, db_prefix, {"ttl": expire, **options})
+        if unknown := names.keys() - _TABLES:
+            raise InvalidArgumentError(f"tables has {min(unknown)!r}; known: {', '.join(_TABLES)}")
+        self.records = records(AsyncRecords, redis_client, db_url, db_prefix, expire, options)
         self.blocking: RedisDb | None = None
         if blocking_client is not None or db_url is not None:
             client = client_for_the_rest(blocking_client, db_url)
@@ -83,6 +89,8 @@ class AsyncSessionCacheDb(_RedisDbInThreads):  # type: ignore[misc]
     async def close(self) -> None:
         """Close the connections of the running event loop; a Db that is used again opens new ones."""
         await self.records.aclose()
+
+    aclose = close
 
     # Sessions
 

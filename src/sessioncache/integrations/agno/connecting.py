@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 import redis
 
 from sessioncache.aiocarrier import AsyncCarrier
-from sessioncache.base import Options
+from sessioncache.base import CacheBase, Options
 from sessioncache.carrier import BlockingCarrier
 from sessioncache.embedded import embedded_client
+from sessioncache.endpoint import Endpoint
 from sessioncache.errors import InvalidArgumentError
 from sessioncache.flow import Flow
 from sessioncache.resilience import Call
+from sessioncache.settings import Settings, make_settings, milliseconds
 
 from .model import RecordModel
 
@@ -28,14 +29,21 @@ _PLAIN: Final = ("redis://", "rediss://", "unix://")
 _EMBEDDED: Final = "memory://"
 
 
-class BlockingRecords(BlockingCarrier):
+class _OfRecords(CacheBase):
+    """A cache of records in place of the documented classes."""
+
+    def _set_up(self, endpoint: Endpoint, settings: Settings) -> None:
+        super()._set_up(endpoint, replace(settings, model=RecordModel()))
+
+
+class BlockingRecords(_OfRecords, BlockingCarrier):
     """Carries operations on records, for blocking code."""
 
     @classmethod
     def sharing(cls, cache: BlockingCarrier) -> Self:
         """Make one on the Redis of a cache, with its options."""
         shared = cls.__new__(cls)
-        shared._set_up(cache._endpoint, replace(cache._settings, model=RecordModel()))  # noqa: SLF001 - ours
+        shared._set_up(cache._endpoint, cache._settings)  # noqa: SLF001 - ours
         return shared
 
     def perform(self, operation: Operation[P, T], *args: P.args, **options: P.kwargs) -> T:
@@ -43,7 +51,7 @@ class BlockingRecords(BlockingCarrier):
         return self._run(operation(self._call(), *args, **options))
 
 
-class AsyncRecords(AsyncCarrier):
+class AsyncRecords(_OfRecords, AsyncCarrier):
     """Carries operations on records, for asyncio."""
 
     async def perform(self, operation: Operation[P, T], *args: P.args, **options: P.kwargs) -> T:
@@ -54,34 +62,31 @@ class AsyncRecords(AsyncCarrier):
 C = TypeVar("C", BlockingRecords, AsyncRecords)
 
 
-def records(kind: type[C], client: Any, db_url: str | None, prefix: str, options: Options) -> C:
+def records(
+    kind: type[C], client: Any, db_url: str | None, prefix: str, expire: int | None, options: Options
+) -> C:
     """Make a cache of agno's sessions on the Redis of a URL, else on that of a client."""
-    settings = cast("Any", {"prefix": prefix, "model": RecordModel(), **options})
+    if "prefix" in options:
+        raise InvalidArgumentError("prefix is called db_prefix here")
+    milliseconds(expire, "expire")
+    settings: Options = {"ttl": expire, **options, "prefix": prefix}
     if db_url is not None:
         return kind.from_url(db_url, **settings)
+    if isinstance(client, str):
+        raise InvalidArgumentError("redis_client must be a client of redis-py, not str; db_url takes a URL")
     if client is None:
+        make_settings(**settings)  # a name that is unknown may be that of one of the two
         raise InvalidArgumentError("one of redis_client or db_url must be given")
-    return kind(_in_bytes(client), **settings)
-
-
-def _in_bytes(client: Any) -> Any:
-    """Return what a cache reads of a client, less its decoding: it opens connections of its own anyway."""
-    pool: Any = getattr(client, "connection_pool", None)
-    options = getattr(pool, "connection_kwargs", {})
-    if not options.get("decode_responses") or hasattr(pool, "sentinel_manager"):
-        return client
-    kept = {name: value for name, value in options.items() if name not in ("decode_responses", "encoding")}
-    return SimpleNamespace(
-        connection_pool=SimpleNamespace(connection_class=pool.connection_class, connection_kwargs=kept)
-    )
+    return kind(client, **settings)
 
 
 def client_for_the_rest(client: Any, db_url: str | None) -> Any:
-    """Return the blocking client that agno's RedisDb uses for all that is no session and no run."""
-    if client is not None:
+    """Return the blocking client that agno's RedisDb uses for all that is no session and no run.
+
+    `db_url` has been checked by `records`, which has refused it if both are None.
+    """
+    if client is not None or db_url is None:
         return client
-    if db_url is None:
-        raise InvalidArgumentError("one of redis_client or db_url must be given")
     if db_url.startswith(_PLAIN):
         return redis.Redis.from_url(db_url, decode_responses=True)
     if db_url.startswith(_EMBEDDED):

@@ -42,6 +42,7 @@ class SessionCacheDb(RedisDb):
         **options: Unpack[Options],
     ) -> None:
         """Make a Db on the Redis of `redis_client` or `db_url`; with both, sessions go to that of the URL."""
+        self.records = records(BlockingRecords, redis_client, db_url, db_prefix, expire, options)
         super().__init__(
             id=id,
             redis_client=client_for_the_rest(redis_client, db_url),
@@ -57,7 +58,6 @@ class SessionCacheDb(RedisDb):
             traces_table=traces_table,
             spans_table=spans_table,
         )
-        self.records = records(BlockingRecords, redis_client, db_url, db_prefix, {"ttl": expire, **options})
 
     def close(self) -> None:
         """Close the connections; a Db that is used again opens new ones."""
