@@ -24,6 +24,10 @@ Indexes for listing live in slots of their own:
 
     {prefix}:index:all  {prefix}:index:user:<id>  {prefix}:index:workflow:<id>
         ZSET of session ids scored by updated_at
+
+An entry of an index stays while its session is there, be it readable or not. A layout with another `schema`
+keeps the names of both keys, the indexes, and the hash with its fields session_id, user_id, workflow_id,
+updated_at and schema: by these, older versions list its sessions, and leave them alone.
 """
 
 from __future__ import annotations
@@ -72,9 +76,23 @@ def session_keys(prefix: str, session_id: str) -> tuple[bytes, bytes]:
     return base + b"meta", base + b"runs"
 
 
-def pattern_of_metas(prefix: str) -> bytes:
-    """Return the SCAN pattern of the metadata of all sessions."""
-    return re.sub(r"([*?\[\]^\\])", r"\\\1", prefix).encode() + b":{*}:meta"
+def pattern_of_all(prefix: str) -> bytes:
+    """Return the SCAN pattern of all keys, and of some more that begin so."""
+    return re.sub(r"([*?\[\]^\\])", r"\\\1", prefix).encode() + b":[{i]*"
+
+
+def is_meta(prefix: str, key: bytes) -> bool:
+    """Tell whether a key is the metadata of a session."""
+    return key.startswith(f"{prefix}:{{".encode()) and key.endswith(b"}:meta")
+
+
+def is_index(prefix: str, key: bytes) -> bool:
+    """Tell whether a key is an index: ids are escaped, so no key of a longer prefix looks like one."""
+    name = key.removeprefix(f"{prefix}:index:".encode())
+    return name != key and _INDEX.fullmatch(name) is not None
+
+
+_INDEX = re.compile(rb"all|(user|workflow):[\w.~@%-]+")
 
 
 def index_of_all(prefix: str) -> bytes:

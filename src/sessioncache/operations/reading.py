@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sessioncache.errors import DamagedSessionError, InvalidArgumentError, ReplyMismatchError
-from sessioncache.fields import SCHEMA
+from sessioncache.errors import InvalidArgumentError, ReplyMismatchError
+from sessioncache.fields import SCHEMA, of_another_version
 from sessioncache.flow import Command
 from sessioncache.records import StoredRun
 
@@ -86,13 +86,13 @@ def identify(session_id: str, stored: Sequence[bytes | None], members: int) -> I
     """Return what the IDENTITY fields say; None where there is no session, or it is damaged, which is logged.
 
     `members` is how many the sorted set has. Raises ReplyMismatchError for the answer of another session,
-    DamagedSessionError for one of another version.
+    SessionVersionError for one of another version.
     """
     stored_id, schema, count, rev, born = stored
     if stored_id is not None and stored_id != session_id.encode():
         raise ReplyMismatchError(f"the answer is not about session {session_id!r}")
     if schema is not None and schema != SCHEMA:
-        raise DamagedSessionError(f"session {session_id!r} is stored in a layout of another version")
+        raise of_another_version(session_id)
     if stored_id and schema and count and rev and born and _are_numbers(count, rev, born):
         if members == int(count) * MEMBERS_PER_RUN:
             return Identity(int(count), int(rev), born)
