@@ -11,7 +11,7 @@ from agno.db.sqlite import SqliteDb
 from agno.run.workflow import WorkflowRunOutput
 from agno.session import WorkflowSession
 
-from sessioncache import DamagedSessionError, SessionCache, SessionVersionError
+from sessioncache import DamagedSessionError, SessionCache, SessionVersionError, codec
 from sessioncache.integrations.agno import AsyncSessionCacheDb, SessionCacheDb, import_sessions
 
 if TYPE_CHECKING:
@@ -214,9 +214,10 @@ def test_a_listing_succeeds_on_a_server_that_takes_no_writes(
     assert any("stay listed: NOREPLICAS" in line for line in caplog.messages)
 
 
-def test_a_column_of_another_kind_does_not_end_a_listing(stored: Any, admin: redis.Redis) -> None:
-    """Nor one whose name is no text."""
-    admin.hset("agno:{s}:meta", mapping={"agent_id": b"\x01\x05", "session_data": b"\x01\x90"})
+def test_columns_of_another_kind_do_not_end_a_listing(stored: Any, admin: redis.Redis) -> None:
+    admin.hset("agno:{s}:meta", mapping={"agent_id": codec.pack(5, "agent_id")})
+    admin.hset("agno:{newer}:meta", mapping={"agent_id": codec.pack("a", "agent_id")})
+    admin.hset("agno:{older}:meta", mapping={"session_data": codec.pack([1], "session_data")})
 
     for by in ({"sort_by": "agent_id"}, {"session_name": "x"}, {"limit": 1}, {"component_id": "a"}):
         stored.get_sessions(**by, deserialize=False)
