@@ -204,11 +204,11 @@ def is_session_id(text: str) -> bool:
 
 def _log_left_out(session_ids: list[str], reason: str) -> None:
     """Say in one line which sessions a listing lacks: during an upgrade they may be many."""
-    if session_ids:
-        named = ", ".join(map(repr, session_ids[:NAMED]))
-        log.warning(
-            "%d sessions are left out of a listing: they are %s (%s)", len(session_ids), reason, named
-        )
+    if not session_ids:
+        return
+    unique = list(dict.fromkeys(session_ids))
+    named = ", ".join(map(repr, unique[:NAMED]))
+    log.warning("%d sessions are left out of a listing: they are %s (%s)", len(unique), reason, named)
 
 
 def look_request(call: Call, session_id: str, fields: Iterable[bytes]) -> Request:
