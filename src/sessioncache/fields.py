@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeGuard
 
 from . import codec
-from .errors import DamagedSessionError, InvalidArgumentError, UnserializableError
+from .errors import DamagedSessionError, InvalidArgumentError, SessionVersionError, UnserializableError
 from .keys import encoded_id
 
 Fields = dict[bytes, bytes]
@@ -111,13 +111,19 @@ _STATE_IN_DATA: Final = field_name("session_data", STATE)
 """The field that holds a state that is no dict."""
 
 
+def of_another_version(session_id: str) -> SessionVersionError:
+    """Return the error for a session that another version of this library stored."""
+    message = f"session {session_id!r} is stored in a layout of another version"
+    return SessionVersionError(message, session_id=session_id)
+
+
 def from_fields(fields: Mapping[bytes, bytes], session_id: str, names: Collection[str]) -> dict[str, Any]:
     """Return the record of a session's hash fields; raise DamagedSessionError where one does not decode.
 
     `names` are the fields that the record has; others, of another version, are not looked at.
     """
     if fields.get(b"schema") != SCHEMA:
-        raise DamagedSessionError(f"session {session_id!r} is stored in a layout of another version")
+        raise of_another_version(session_id)
     record: dict[str, Any] = {}
     sections: dict[str, dict[str, Any]] = {}
     for raw, packed in fields.items():

@@ -28,7 +28,8 @@ Indexes for listing live in slots of their own:
         ZSET of session ids scored by updated_at
 
 Numbers are up to 16 digits, at most 2**53; a session whose numbers are anything else, or whose members do
-not fit its count, is *damaged*: it counts as absent, and is neither read nor written to.
+not fit its count, is *damaged*: it counts as absent, and is neither read nor written to. An entry of an index
+stays while its session is there, be it readable or not.
 
 Workers of several versions run beside each other. Without a new `schema`, a later version may add fields,
 dicts and their keys to `meta`, entries to heads and bodies, and indexes; it keeps writing all that is
@@ -37,6 +38,9 @@ heads and bodies stay in the part they came in. If an older client would read or
 `schema` is a new one. A client that meets a `schema` it does not know raises SessionVersionError: it never
 reads, writes, repairs or deletes the session, and leaves it in every index. A new format byte of values,
 too, needs a new `schema`, or readers that were there before it is written.
+
+A layout with another `schema` keeps the names and types of both keys, the indexes, and the fields session_id,
+user_id, workflow_id, updated_at and schema: by these, older versions list its sessions, and leave them alone.
 """
 
 from __future__ import annotations
@@ -85,9 +89,23 @@ def session_keys(prefix: str, session_id: str) -> tuple[bytes, bytes]:
     return base + b"meta", base + b"runs"
 
 
-def pattern_of_metas(prefix: str) -> bytes:
-    """Return the SCAN pattern of the metadata of all sessions."""
-    return re.sub(r"([*?\[\]^\\])", r"\\\1", prefix).encode() + b":{*}:meta"
+def pattern_of_all(prefix: str) -> bytes:
+    """Return the SCAN pattern of all keys, and of some more that begin so."""
+    return re.sub(r"([*?\[\]^\\])", r"\\\1", prefix).encode() + b":[{i]*"
+
+
+def is_meta(prefix: str, key: bytes) -> bool:
+    """Tell whether a key is the metadata of a session."""
+    return key.startswith(f"{prefix}:{{".encode()) and key.endswith(b"}:meta")
+
+
+def is_index(prefix: str, key: bytes) -> bool:
+    """Tell whether a key is an index: ids are escaped, so no key of a longer prefix looks like one."""
+    name = key.removeprefix(f"{prefix}:index:".encode())
+    return name != key and _INDEX.fullmatch(name) is not None
+
+
+_INDEX = re.compile(rb"all|(user|workflow):[\w.~@%-]+")
 
 
 def index_of_all(prefix: str) -> bytes:

@@ -40,9 +40,9 @@ end
 local function open()
   local f = redis.call('HMGET', meta,
     'rev', 'born', 'count', 'seq', 'user_id', 'workflow_id', 'updated_at', 'schema', 'session_id')
+  if f[8] and f[8] ~= '1' then return nil, 'version' end
   local members = redis.call('ZCARD', runs)
   if members == 0 and redis.call('EXISTS', meta) == 0 then return nil, 'absent' end
-  if f[8] and f[8] ~= '1' then return nil, 'version' end
   local rule, owner = string.sub(ARGV[1], 1, 1), string.sub(ARGV[1], 2)
   local is_foreign = rule == '!' and f[5] ~= owner or rule == '=' and f[5] and f[5] ~= owner
   local s = counters(f, members)
@@ -69,8 +69,9 @@ end
 local function list(s)
   for i = 3, #KEYS do
     local left = redis.call('PTTL', KEYS[i])
-    redis.pcall('ZADD', KEYS[i], s.updated_at, ARGV[5])
-    if ARGV[6] == '' then
+    if type(redis.pcall('ZADD', KEYS[i], s.updated_at, ARGV[5])) == 'table' then
+      -- an error: something else's key, and its lifetime, stay as they are
+    elseif ARGV[6] == '' then
       if left >= 0 then redis.call('PERSIST', KEYS[i]) end
     elseif left == -2 or (left >= 0 and left < tonumber(ARGV[6])) then
       redis.call('PEXPIRE', KEYS[i], ARGV[6])

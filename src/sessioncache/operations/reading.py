@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sessioncache.errors import InvalidArgumentError, ReplyMismatchError, SessionVersionError
-from sessioncache.fields import LARGEST_NUMBER, SCHEMA, is_number
+from sessioncache.errors import InvalidArgumentError, ReplyMismatchError
+from sessioncache.fields import LARGEST_NUMBER, SCHEMA, is_number, of_another_version
 from sessioncache.flow import Command
 from sessioncache.records import StoredRun
 
@@ -87,7 +87,7 @@ def identify(session_id: str, stored: Sequence[bytes | None], members: int) -> I
     stored_id, schema, count, rev, born, *others = stored
     check_answer(session_id, stored_id)
     if schema is not None and schema != SCHEMA:
-        raise unknown_version(session_id)
+        raise of_another_version(session_id)
     if not members and not any(stored):
         return None
     if stored_id and schema and is_number(count) and is_number(rev) and is_number(born):
@@ -102,13 +102,6 @@ def check_answer(session_id: str, stored_id: bytes | None) -> None:
     """Raise ReplyMismatchError if an answer is about another session."""
     if stored_id is not None and stored_id != session_id.encode():
         raise ReplyMismatchError(f"the answer is not about session {session_id!r}", session_id=session_id)
-
-
-def unknown_version(session_id: str) -> SessionVersionError:
-    """Return the error for a session that another version of this library stored."""
-    return SessionVersionError(
-        f"session {session_id!r} is stored in a layout of another version", session_id=session_id
-    )
 
 
 def has_all(session_id: str, count: int, limit: int | None, *found: int, offset: int = 0) -> bool:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sessioncache import keys
-from sessioncache.errors import InvalidArgumentError
+from sessioncache.errors import DamagedSessionError, InvalidArgumentError
 from sessioncache.flow import Flow, Request
 from sessioncache.resilience import Call, ask, ask_all, locate
 
-from .writing import LIST_SESSION, optional_number
+from .index import WHEREABOUTS, listing_request, read_whereabouts, repair
+from .tolerant import TolerantRequest, checked
+from .writing import optional_number
+
+log = logging.getLogger("sessioncache")
 
 SCAN_COUNT: Final = b"500"
 """Keys that the server looks at in one step: a millisecond at the most."""
 
 FOR_EVER: Final = -1
-"""What Redis answers for the time that a key without a TTL has left."""
+GONE: Final = -2
+"""What Redis answers for the time left of a key without a TTL, and of one that does not exist."""
 
 Progress = Callable[[int], object]
 
@@ -24,20 +30,22 @@ Progress = Callable[[int], object]
 def rebuild_indexes(call: Call, progress: Progress | None = None) -> Flow[int]:
     """List every session in its indexes again (SCAN on each server); return how many there are.
 
-    `progress` is called after each step with the number of sessions so far.
+    A session of another version is listed too, if the same fields say whose it is. One that cannot be read is
+    passed over, and an index that is no sorted set is replaced. `progress` is called after each step with the
+    number of sessions so far.
     """
     if progress is not None and not callable(progress):
         raise InvalidArgumentError("progress must be a function of one number")
     done = 0
-    yield from locate(call, keys.index_of_all(call.settings.prefix))
+    prefix = call.settings.prefix
+    yield from locate(call, keys.index_of_all(prefix))
     for address in call.routing.servers():
         cursor = b"0"
         while True:
             step = Call(call.routing, call.settings)
-            pattern = keys.pattern_of_metas(call.settings.prefix)
-            scan = (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", SCAN_COUNT, b"TYPE", b"hash")
-            cursor, metas = yield from ask(step, Request(b"", (scan,), address=address))
-            done += yield from _list_again(step, metas)
+            scan = (b"SCAN", cursor, b"MATCH", keys.pattern_of_all(prefix), b"COUNT", SCAN_COUNT)
+            cursor, found = yield from ask(step, Request(b"", (scan,), address=address))
+            done += yield from _list_again(step, found)
             if progress is not None:
                 progress(done)
             if cursor == b"0":
@@ -45,19 +53,44 @@ def rebuild_indexes(call: Call, progress: Progress | None = None) -> Flow[int]:
     return done
 
 
-def _list_again(call: Call, metas: Sequence[bytes]) -> Flow[int]:
-    fields = (b"session_id", b"updated_at", b"user_id", b"workflow_id")
-    reads = [((b"HMGET", meta, *fields), (b"PTTL", meta)) for meta in metas]
-    replies = yield from ask_all(call, [Request(meta, read) for meta, read in zip(metas, reads, strict=True)])
-    found = [reply for reply in replies if None not in reply[0][:2]]
-    yield from ask_all(call, [request for reply in found for request in _listing_requests(call, *reply)])
-    return len(found)
+class _Place(NamedTuple):
+    """Where a session is to be listed: in which indexes, and for how long."""
+
+    session_id: bytes
+    updated_at: bytes
+    indexes: tuple[bytes, ...]
+    ttl: bytes
+
+    def requests(self) -> list[Request]:
+        """Return what lists it."""
+        return [listing_request(index, self.session_id, self.updated_at, self.ttl) for index in self.indexes]
 
 
-def _listing_requests(call: Call, fields: Sequence[Any], left: int) -> list[Request]:
-    """Return what lists a session in its indexes, which then live at least as long as it has left."""
-    session_id, updated_at, *owners = fields
-    user_id, workflow_id = (None if owner is None else owner.decode(errors="replace") for owner in owners)
-    arguments = (session_id, updated_at, optional_number(None if left == FOR_EVER else max(left, 1)))
-    indexes = keys.indexes(call.settings.prefix, user_id, workflow_id)
-    return [LIST_SESSION.call((index,), arguments) for index in indexes]
+def _list_again(call: Call, found: Sequence[bytes]) -> Flow[int]:
+    """List the sessions among some keys that were found; return how many they are."""
+    prefix = call.settings.prefix
+    metas = [key for key in found if keys.is_meta(prefix, key)]
+    reads = [((b"HMGET", meta, b"session_id", *WHEREABOUTS), (b"PTTL", meta)) for meta in metas]
+    requests = [TolerantRequest(meta, read) for meta, read in zip(metas, reads, strict=True)]
+    replies = yield from ask_all(call, requests)
+    places = [place for reply in zip(metas, replies, strict=True) if (place := _place(prefix, *reply))]
+    indexes = [key for key in found if keys.is_index(prefix, key)]
+    yield from repair(call, {*indexes, *(index for place in places for index in place.indexes)})
+    yield from ask_all(call, [request for place in places for request in place.requests()])
+    return len(places)
+
+
+def _place(prefix: str, meta: bytes, reply: Any) -> _Place | None:
+    """Return where a session is to be listed; None if it is gone, or does not say so, which is logged."""
+    try:
+        (session_id, *fields), left = checked(reply)
+        if left == GONE:
+            return None
+        where = read_whereabouts(fields)
+        if keys.session_keys(prefix, (session_id or b"").decode())[0] == meta:
+            ttl = optional_number(None if left == FOR_EVER else max(left, 1))
+            return _Place(session_id, b"%d" % where.updated_at, keys.indexes(prefix, *where[:2]), ttl)
+    except (DamagedSessionError, ValueError):
+        pass
+    log.warning("what %r holds is in no index: it is damaged, or of another version", meta)
+    return None

@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 
 from sessioncache import keys
 from sessioncache.errors import (
-    DamagedSessionError,
     InvalidArgumentError,
     ReplyMismatchError,
     SessionCacheError,
@@ -17,17 +16,15 @@ from sessioncache.errors import (
     SessionOwnershipError,
     SessionVersionError,
     StaleRunError,
-    UnavailableError,
 )
 from sessioncache.fields import is_number
 from sessioncache.flow import Flow, Request, Script
-from sessioncache.resilience import Call, ask, ask_all
+from sessioncache.resilience import Call, ask
 
+from .index import list_session, ttl_of_indexes
 from .reading import log_damaged
 
 log = logging.getLogger("sessioncache")
-
-LIST_SESSION: Final = Script("list_session")
 
 
 class Target(NamedTuple):
@@ -98,13 +95,8 @@ def _common_arguments(call: Call, target: Target, ttl: int | None) -> tuple[byte
         optional_number(target.expect_rev),
         target.born or b"",
         target.session_id.encode(),
-        _ttl_of_indexes(call, ttl),
+        ttl_of_indexes(call, ttl),
     )
-
-
-def _ttl_of_indexes(call: Call, ttl: int | None) -> bytes:
-    """Return how long indexes live: twice as long where reads, which touch them less often, count too."""
-    return optional_number(2 * ttl if ttl is not None and call.settings.touch_on_read else ttl)
 
 
 def _joining_indexes(call: Call, target: Target) -> tuple[bytes, ...]:
@@ -159,20 +151,9 @@ def _text(value: bytes | None) -> str | None:
 
 
 def list_elsewhere(call: Call, target: Target, written: Written, ttl: int | None) -> Flow[None]:
-    """List a session in those indexes that its script could not, or could not know of.
-
-    The session is written by now, and an index is only a hint: one that cannot be reached is no error.
-    """
-    known = (written.user_id, written.workflow_id) == (target.user_id, target.workflow_id)
-    if known and call.routing.indexes_join_writes:
-        return
+    """List a session in those indexes that its script could not, or could not know of."""
     listed = _joining_indexes(call, target)
     wanted = keys.indexes(call.settings.prefix, written.user_id, written.workflow_id)
-    arguments = (target.session_id.encode(), b"%d" % written.updated_at, _ttl_of_indexes(call, ttl))
-    requests = [LIST_SESSION.call((key,), arguments) for key in wanted if key not in listed]
-    if not requests:
-        return
-    try:
-        yield from ask_all(call, requests)
-    except (UnavailableError, DamagedSessionError) as exc:
-        log.warning("session %r is not listed in every index: %s", target.session_id, exc)
+    left = [key for key in wanted if key not in listed]
+    updated_at = b"%d" % written.updated_at
+    yield from list_session(call, left, target.session_id, updated_at, ttl_of_indexes(call, ttl))

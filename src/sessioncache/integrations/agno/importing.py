@@ -8,12 +8,18 @@ from typing import Any
 
 from agno.db.base import BaseDb
 
-from sessioncache import keys
 from sessioncache.carrier import BlockingCarrier
-from sessioncache.errors import InvalidArgumentError, SessionCacheError, UnavailableError
-from sessioncache.flow import Flow, Request
+from sessioncache.errors import (
+    DamagedSessionError,
+    InvalidArgumentError,
+    SessionCacheError,
+    UnavailableError,
+)
+from sessioncache.flow import Flow
 from sessioncache.operations import saving
 from sessioncache.operations import sessions as stored_sessions
+from sessioncache.operations.index import is_session_id, look_request, read_look
+from sessioncache.operations.tolerant import checked
 from sessioncache.resilience import Call, ask_all
 
 from .connecting import BlockingRecords
@@ -97,14 +103,22 @@ def _left_out(row: Mapping[str, Any]) -> list[Unreadable]:
 
 
 def _stored_counts(call: Call, session_ids: list[str]) -> Flow[list[int | None]]:
-    """Return how many runs each session has, None where it is not stored: one round trip a server."""
-    replies = yield from ask_all(call, [_count_request(call, session_id) for session_id in session_ids])
-    return [None if count is None else int(count) for (count,) in replies]
+    """Return how many runs each session has, None if none can be read: one round trip for each server.
+
+    What is wrong with a session, or its id, is said when it is stored.
+    """
+    asked = [session_id for session_id in session_ids if is_session_id(session_id)]
+    replies = yield from ask_all(call, [look_request(call, session_id, ()) for session_id in asked])
+    counts = {session_id: _count(session_id, reply) for session_id, reply in zip(asked, replies, strict=True)}
+    return [counts.get(session_id) for session_id in session_ids]
 
 
-def _count_request(call: Call, session_id: str) -> Request:
-    meta, _ = keys.session_keys(call.settings.prefix, session_id)
-    return Request(meta, ((b"HMGET", meta, b"count"),))
+def _count(session_id: str, reply: Any) -> int | None:
+    try:
+        look = read_look(session_id, checked(reply))
+    except DamagedSessionError:
+        return None
+    return None if look is None else look[0].count
 
 
 def _copy(call: Call, record: SessionRecord, updated_at: int | None, count: int | None) -> Flow[int | None]:

@@ -10,33 +10,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from agno.db.base import SessionType
 from agno.db.utils import validate_pagination
 
-from sessioncache import codec, keys
+from sessioncache import keys
 from sessioncache.fields import field_name
 from sessioncache.flow import Flow, Request
 from sessioncache.operations import sessions as stored_sessions
-from sessioncache.operations.listing import SPARE, UNLIST_SESSIONS
+from sessioncache.operations.index import (
+    GROWTH,
+    LARGEST_READ,
+    SPARE,
+    Entries,
+    Index,
+    look_request,
+    optional_text,
+    read_look,
+)
+from sessioncache.operations.listing import packed_text
 from sessioncache.operations.sessions import build_session, read_request
-from sessioncache.resilience import Call, ask, ask_all
+from sessioncache.operations.tolerant import TolerantRequest
+from sessioncache.resilience import Call, ask_all
 
 from .model import SessionRecord
 
 MOST_GUESSED: Final = 256
 """Sessions read along with the columns at the most, in the hope that the page is among them."""
 
-GROWTH: Final = 2
-
 R = TypeVar("R", bound=Mapping[str, Any])
 
-Columns = dict[str, Any]
-"""What filters and orders look at of a session, by name."""
 
-Entries = dict[str, bytes]
-"""Session ids, and the update times they are listed with."""
+class Columns(dict[str, Any]):
+    """What filters and orders look at of a session, by name."""
+
+    @property
+    def user_id(self) -> str | None:
+        """Return whose session it is."""
+        user_id: str | None = self["user_id"]
+        return user_id
+
+    @property
+    def workflow_id(self) -> str | None:
+        """Return the workflow it belongs to."""
+        workflow_id: str | None = self["workflow_id"]
+        return workflow_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +86,7 @@ class Wanted:
             self.session_type in (None, session["session_type"])
             and self.user_id in (None, session["user_id"])
             and (self.component_id is None or self.component_id in self._components(session))
-            and (self.session_name is None or self.session_name.casefold() in str(name).casefold())
+            and (self.session_name is None or self.session_name.casefold() in name.casefold())
             and (self.start_timestamp is None or created_at >= self.start_timestamp)
             and (self.end_timestamp is None or created_at <= self.end_timestamp)
         )
@@ -98,7 +118,7 @@ def get_sessions(
         sessions = yield from listing.newest(limit * (page or 1), limit)
     else:
         sessions = yield from listing.ordered(sort_by, sort_order, limit, page)
-    yield from listing.forget_gone()
+    yield from listing.index.finish()
     if not deserialize:
         return [session.row(with_runs=include_runs) for session in sessions], listing.total
     return [session.deserialized(wanted.session_type, with_runs=include_runs) for session in sessions]
@@ -119,42 +139,39 @@ def _is_of_the_index(sort_by: str | None, sort_order: str | None) -> bool:
 
 
 class _Listing:
-    """One listing under way: the sessions read so far, and the entries found to be stale."""
+    """One listing under way: its index, and how many sessions it has."""
 
     def __init__(self, call: Call, wanted: Wanted, *, include_runs: bool) -> None:
         self.total = 0
+        self.index = Index(call, wanted.index(call.settings.prefix))
         self._call = call
         self._wanted = wanted
-        self._index = wanted.index(call.settings.prefix)
         self._limit = None if include_runs else 0
-        self._stale: Entries = {}
 
     def newest(self, count: int, limit: int) -> Flow[list[SessionRecord]]:
         """Return the last `limit` of the `count` sessions wanted that were written last."""
-        found: list[SessionRecord] = []
-        seen: set[str] = set()
-        start, size = 0, count + SPARE
-        while len(found) < count:
-            entries = yield from listed_entries(self._call, self._index, start, size)
-            fresh = {name: score for name, score in entries.items() if name not in seen}
-            found += (yield from self._read(fresh)).values()
-            if len(entries) < size:
-                break
-            seen |= entries.keys()
-            start, size = start + size, size * GROWTH
+        size = count + SPARE
+        entries, others = yield from self.index.read_first(size)
+        _, read = yield from self._look_at(others, entries)
+        found = list(read.values())
+        while not self.index.is_read and len(found) < count:
+            size = min(size * GROWTH, LARGEST_READ)
+            _, read = yield from self._look_at({}, (yield from self.index.read(size)))
+            found += read.values()
         return found[count - limit : count]
 
     def ordered(
         self, sort_by: str | None, sort_order: str | None, limit: int | None, page: int | None
     ) -> Flow[list[SessionRecord]]:
         """Return a page of the sessions wanted in the order asked for, and count them all."""
-        entries = yield from listed_entries(self._call, self._index)
+        entries = yield from self.index.read()
         guessed = dict(list(entries.items())[: self._guess(limit, page, sort_order)])
         columns, read = yield from self._look_at(entries, guessed)
         fitting = [row for row in columns if self._wanted.admits(row)]
         self.total = len(fitting)
         chosen = [row["session_id"] for row in paged(sorted_rows(fitting, sort_by, sort_order), limit, page)]
-        read |= yield from self._read({name: entries[name] for name in chosen if name not in guessed})
+        missing = {name: entries[name] for name in chosen if name not in guessed}
+        read |= (yield from self._look_at({}, missing))[1]
         return [read[name] for name in chosen if name in read]
 
     def _guess(self, limit: int | None, page: int | None, sort_order: str | None) -> int:
@@ -163,62 +180,30 @@ class _Listing:
         return min(limit * (page or 1) + SPARE, MOST_GUESSED)
 
     def _look_at(
-        self, entries: Entries, guessed: Entries
+        self, entries: Entries, whole: Entries
     ) -> Flow[tuple[list[Columns], dict[str, SessionRecord]]]:
-        """Read the columns of all entries and the whole of some: one round trip a server."""
-        requests = [_columns_request(self._call, session_id) for session_id in entries]
-        whole = [read_request(self._call, session_id, self._limit) for session_id in guessed]
-        replies = yield from ask_all(self._call, requests + whole)
-        columns = [_columns(reply) for reply in replies[: len(requests)]]
-        self._note_stale(entries, columns)
-        read = self._built(guessed, replies[len(requests) :])
-        return [row for row in columns if row is not None], read
-
-    def _read(self, entries: Entries) -> Flow[dict[str, SessionRecord]]:
-        """Read those sessions that are wanted, as they are now."""
-        requests = [read_request(self._call, session_id, self._limit) for session_id in entries]
-        return self._built(entries, (yield from ask_all(self._call, requests)))
-
-    def _built(self, entries: Entries, replies: Sequence[Any]) -> dict[str, SessionRecord]:
-        built = {
-            session_id: build_session(self._call, session_id, reply, None, self._limit)
-            for session_id, reply in zip(entries, replies, strict=True)
-        }
-        self._note_stale(entries, [_columns_of(session) for session in built.values()])
-        return {
-            session_id: session
-            for session_id, session in built.items()
-            if session is not None and self._wanted.admits(_columns_of(session) or {})
-        }
-
-    def _note_stale(self, entries: Entries, columns: Sequence[Columns | None]) -> None:
-        for (session_id, score), row in zip(entries.items(), columns, strict=True):
-            if row is None or self._index not in keys.indexes(
-                self._call.settings.prefix, row["user_id"], row["workflow_id"]
-            ):
-                self._stale[session_id] = score
-
-    def forget_gone(self) -> Flow[None]:
-        """Take stale entries off the index, unless their sessions were listed anew meanwhile."""
-        if self._stale:
-            arguments = [part for name, score in self._stale.items() for part in (name.encode(), score)]
-            yield from ask(self._call, UNLIST_SESSIONS.call((self._index,), arguments))
+        """Read the columns of some entries, and of some those sessions that are wanted: one round trip."""
+        requests = [look_request(self._call, session_id, _FIELDS) for session_id in entries]
+        requests += [whole_request(self._call, session_id, self._limit) for session_id in whole]
+        replies = yield from ask_all(self._call, requests)
+        columns = self.index.sift(entries, replies[: len(entries)], _columns)
+        read = self.index.sift(whole, replies[len(entries) :], partial(built, self._call, self._limit))
+        wanted = {name: each for name, each in read.items() if self._wanted.admits(_columns_of(each))}
+        return list(columns.values()), wanted
 
 
-def listed_sessions(call: Call, size: int | None = None) -> Flow[list[str]]:
-    """Return the ids of all sessions that are listed, or of those written last: one round trip."""
-    return list((yield from listed_entries(call, keys.index_of_all(call.settings.prefix), 0, size)))
+def whole_request(call: Call, session_id: str, limit: int | None = None) -> Request:
+    """Return the request that reads a session whole, for one of many sessions."""
+    return TolerantRequest(*read_request(call, session_id, limit))
 
 
-def listed_entries(call: Call, index: bytes, start: int = 0, size: int | None = None) -> Flow[Entries]:
-    """Return entries of an index, those written last first: one round trip."""
-    stop = b"-1" if size is None else b"%d" % (start + size - 1)
-    command = (b"ZRANGE", index, b"%d" % start, stop, b"REV", b"WITHSCORES")
-    flat = yield from ask(call, Request(index, (command,)))
-    return {name.decode(): score for name, score in zip(flat[::2], flat[1::2], strict=True)}
+def built(call: Call, limit: int | None, session_id: str, reply: list[Any]) -> SessionRecord | None:
+    """Return the session of a reply, None if it is gone."""
+    session: SessionRecord | None = build_session(call, session_id, reply, None, limit)
+    return session
 
 
-_TEXTS: Final = ("session_id", "user_id", "workflow_id")
+_TEXTS: Final = ("user_id", "workflow_id")
 _TIMES: Final = ("created_at", "updated_at")
 _PACKED: Final = ("session_type", "agent_id", "team_id", "session_name")
 _FIELDS: Final = (
@@ -227,37 +212,29 @@ _FIELDS: Final = (
 )
 
 
-def _columns_request(call: Call, session_id: str) -> Request:
-    meta, _ = keys.session_keys(call.settings.prefix, session_id)
-    return Request(meta, ((b"HMGET", meta, *_FIELDS),))
-
-
-def _columns(values: Sequence[bytes | None]) -> Columns | None:
-    """Return the columns of a reply, None where the session is gone."""
-    found = dict(zip((*_TEXTS, *_TIMES, *_PACKED), values, strict=True))
-    if found["session_id"] is None:
+def _columns(session_id: str, reply: Sequence[Any]) -> Columns | None:
+    """Return the columns of a reply, None if the session is gone."""
+    look = read_look(session_id, reply)
+    if look is None:
         return None
-    return {
-        **{name: None if (text := found[name]) is None else text.decode() for name in _TEXTS},
+    found = dict(zip((*_TEXTS, *_TIMES, *_PACKED), look[1], strict=True))
+    return Columns(
+        session_id=session_id,
+        **{name: optional_text(found[name]) for name in _TEXTS},
         **{name: None if (time := found[name]) is None else int(time) for name in _TIMES},
-        **{name: _unpacked(found[name]) for name in _PACKED},
-    }
+        **{name: packed_text(found[name]) for name in _PACKED},
+    )
 
 
-def _columns_of(session: SessionRecord | None) -> Columns | None:
+def _columns_of(session: SessionRecord) -> Columns:
     """Return the columns of a session that was read whole."""
-    if session is None:
-        return None
-    columns = {name: session.fields.get(name) for name in (*_TEXTS, *_TIMES, *_PACKED)}
-    return columns | {"session_name": (session.fields.get("session_data") or {}).get("session_name")}
-
-
-def _unpacked(packed: bytes | None) -> Any:
-    """Return a packed column; one that does not decode is none here, and an error where it is read whole."""
-    try:
-        return None if packed is None else codec.unpack(packed)
-    except ValueError:
-        return None
+    texts = {name: session.fields.get(name) for name in _PACKED}
+    data = session.fields.get("session_data")
+    texts["session_name"] = data.get("session_name") if isinstance(data, dict) else None
+    return Columns(
+        {name: session.fields.get(name) for name in ("session_id", *_TEXTS, *_TIMES)}
+        | {name: text if isinstance(text, str) else None for name, text in texts.items()}
+    )
 
 
 def sorted_rows(rows: list[R], sort_by: str | None, sort_order: str | None) -> list[R]:

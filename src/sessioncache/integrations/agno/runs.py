@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from agno.db.utils import deserialize_run, validate_pagination
@@ -19,12 +20,14 @@ from sessioncache.flow import Flow, Request
 from sessioncache.operations import runs as stored_runs
 from sessioncache.operations import saving
 from sessioncache.operations import sessions as stored_sessions
+from sessioncache.operations.index import Index
 from sessioncache.operations.paging import WHOLE, read_newest
+from sessioncache.operations.tolerant import TolerantRequest
 from sessioncache.operations.writing import Target
 from sessioncache.records import origin_of, pack_run
 from sessioncache.resilience import Call, ask_all
 
-from .listing import listed_sessions, paged, sorted_rows
+from .listing import built, paged, sorted_rows, whole_request
 from .model import SessionRecord
 from .run_record import RunRecord
 
@@ -75,28 +78,32 @@ def delete_runs(call: Call, run_ids: Iterable[str]) -> Flow[None]:
 def _sessions_with(call: Call, run_id: str, *, first_only: bool = False) -> Flow[list[str]]:
     """Return the ids of the sessions that have a run of this id, that written last first."""
     member = b"i" + keys.encoded_id(run_id, "run_id")
+    everything = keys.index_of_all(call.settings.prefix)
     if first_only:
-        newest = yield from listed_sessions(call, FIRST_SESSIONS)
-        found = yield from _having(call, newest, member)
-        if found or len(newest) < FIRST_SESSIONS:
+        index = Index(call, everything)
+        newest = yield from index.read(FIRST_SESSIONS)
+        found = yield from _having(call, list(newest), member)
+        if found or index.is_read:
             return found
     found = []
-    everything = yield from listed_sessions(call)  # at once: by pages, one written meanwhile would slip by
-    for start in range(0, len(everything), MORE_SESSIONS):
-        found += yield from _having(call, everything[start : start + MORE_SESSIONS], member)
+    # Read at once: by pages, a session that is written meanwhile would slip by.
+    session_ids = list((yield from Index(call, everything).read()))
+    for start in range(0, len(session_ids), MORE_SESSIONS):
+        found += yield from _having(call, session_ids[start : start + MORE_SESSIONS], member)
         if found and first_only:
             break
     return found
 
 
 def _having(call: Call, session_ids: list[str], member: bytes) -> Flow[list[str]]:
+    """Return those sessions that have a member; one whose runs are of another type has none."""
     marks = yield from ask_all(call, [_mark_request(call, session_id, member) for session_id in session_ids])
-    return [session_id for session_id, mark in zip(session_ids, marks, strict=True) if mark is not None]
+    return [name for name, mark in zip(session_ids, marks, strict=True) if isinstance(mark, bytes)]
 
 
 def _mark_request(call: Call, session_id: str, member: bytes) -> Request:
     _, runs = keys.session_keys(call.settings.prefix, session_id)
-    return Request(runs, ((b"ZSCORE", runs, member),))
+    return TolerantRequest(runs, ((b"ZSCORE", runs, member),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +163,20 @@ def _runs_of(call: Call, session_id: str | None) -> Flow[list[tuple[int, RunReco
             return list(enumerate((yield from read_newest(call, session_id, WHOLE, None))))
         except SessionNotFoundError:
             return []
-    session_ids = yield from listed_sessions(call)
+    return (yield from _all_runs(call))
+
+
+def _all_runs(call: Call) -> Flow[list[tuple[int, RunRecord]]]:
+    """Return the runs of all sessions that can be read, and take those that are gone off the index."""
+    index = Index(call, keys.index_of_all(call.settings.prefix))
+    entries = list((yield from index.read()).items())
     found: list[tuple[int, RunRecord]] = []
-    for start in range(0, len(session_ids), SESSIONS_AT_ONCE):
-        batch = session_ids[start : start + SESSIONS_AT_ONCE]
-        sessions: list[SessionRecord | None] = yield from stored_sessions.get_sessions(call, batch)
-        found += [run for session in sessions if session is not None for run in enumerate(session.runs)]
+    for start in range(0, len(entries), SESSIONS_AT_ONCE):
+        batch = dict(entries[start : start + SESSIONS_AT_ONCE])
+        replies = yield from ask_all(call, [whole_request(call, session_id) for session_id in batch])
+        sessions = index.sift(batch, replies, partial(built, call, None))
+        found += [run for session in sessions.values() for run in enumerate(session.runs)]
+    yield from index.finish()
     return found
 
 
