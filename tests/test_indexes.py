@@ -289,7 +289,7 @@ def test_one_malformed_session_does_not_end_a_rebuild(
     assert sum("in no index" in line for line in caplog.messages) == 3
 
 
-@pytest.mark.parametrize("field", ["created_at", "updated_at", "user_id", "workflow_name"])
+@pytest.mark.parametrize("field", ["created_at", "user_id", "workflow_name"])
 def test_a_session_that_does_not_decode_is_left_out_and_stays_listed(store: Store, field: str) -> None:
     """As one that `get_session` raises an error for, and does not count as gone."""
     whole = store.admin.hget(store.key("{s}:meta"), field)
