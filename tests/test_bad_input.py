@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import itertools
 import math
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,6 +16,8 @@ from sessioncache import (
     InvalidArgumentError,
     RunOutput,
     RunTooLargeError,
+    SessionCache,
+    SessionCacheError,
     UnserializableError,
     WorkflowRunOutput,
     WorkflowSession,
@@ -150,6 +155,7 @@ def _runs(call: Callable[[Any, Any], object]) -> Iterator[Case]:
     yield from _each(
         [-1, 1.5, True, "1", 2**53 + 1], lambda c, v: call(c, run(queue_attempt=v)), "run.queue_attempt"
     )
+    yield from _each([5, "x", ["a"], [[]]], lambda c, v: call(c, run(extra_fields=v)), "extra_fields of a W")
     unpackable: list[Any] = [object(), {1: 2}, 2**64, "\ud800", len, [1, {2, object}]]
     yield from _each(
         unpackable,
@@ -291,3 +297,58 @@ def test_an_error_does_not_repeat_what_a_run_holds(cache: Any) -> None:
         cache.upsert_run("s", run(metadata={"password": ["hunter2", object()]}))
 
     assert "hunter2" not in str(caught.value)
+
+
+ODD = [
+    *(None, True, 5, -1, 2**70, 1.5, math.nan, "x", "", b"x", "\ud800", object(), timedelta(days=1)),
+    *([], (), {}, set(), [None], [5], [[]], [object()], {"a": 1}, {5: 1}, iter([1])),
+]
+FINE: dict[str, Callable[[], Any]] = {
+    "session_id": lambda: "s",
+    "session_ids": lambda: ["s"],
+    "session": lambda: WorkflowSession("s"),
+    "name": lambda: "name",
+    "run": run,
+    "runs": lambda: [run()],
+    "run_id": lambda: "r1",
+    "changes": dict,
+    "change": lambda: lambda _: None,
+}
+
+
+@pytest.mark.keys_without_ttl  # for a ttl of None is none that is wrong
+@pytest.mark.parametrize("server", ["embedded"], indirect=True)
+@pytest.mark.parametrize("name", [name for name in vars(SessionCache) if not name.startswith("_")])
+def test_an_argument_of_a_wrong_type_is_never_a_builtin_error(cache: Any, name: str) -> None:
+    cache.upsert_session(WorkflowSession("s", runs=[run(step_executor_runs=[RunOutput(agent_id="A")])]))
+    _, *parameters = inspect.signature(getattr(SessionCache, name)).parameters.values()
+    needed = {each.name for each in parameters if each.default is each.empty}
+
+    for parameter, odd in itertools.product(parameters, ODD):
+        arguments = {each: FINE[each]() for each in needed} | {parameter.name: odd}
+        if name == "get_messages":
+            arguments = {"agent_id": "A"} | arguments
+        with contextlib.suppress(SessionCacheError):
+            answer = getattr(cache, name)(**arguments)
+            if name == "iter_runs":
+                list(answer)
+
+
+@pytest.mark.parametrize(("name", "value"), [("session_id", None), ("session_id", 5), ("metadata", [1])])
+def test_what_a_loaded_session_cannot_be_is_named(cache: Any, name: str, value: Any) -> None:
+    cache.upsert_session(WorkflowSession("s"))
+    loaded = cache.get_session("s")
+    setattr(loaded, name, value)
+
+    with pytest.raises(InvalidArgumentError, match=f"session.{name}"):
+        cache.upsert_session(loaded)
+
+
+def test_a_loaded_session_whose_runs_became_a_tuple_is_refreshed(cache: Any) -> None:
+    cache.upsert_session(WorkflowSession("s", runs=[run()]))
+    loaded = cache.get_session("s")
+    loaded.runs = tuple(loaded.runs)
+    cache.rename_session("s", "new")
+
+    assert cache.refresh(loaded)
+    assert loaded == cache.get_session("s")

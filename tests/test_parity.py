@@ -13,8 +13,8 @@ import pytest
 from sessioncache import AsyncSessionCache, SessionCache
 
 CLIENTS = (SessionCache, AsyncSessionCache)
-ONLY_SYNC = {"close"}
 ONLY_ASYNC = {"aclose"}
+"""The name that asyncio has for `close`, which is there as well."""
 
 
 def _methods(cls: type[Any]) -> dict[str, Any]:
@@ -34,7 +34,8 @@ def _is_iterated(name: str) -> bool:
 
 
 def test_both_clients_have_the_same_names() -> None:
-    assert set(_methods(SessionCache)) - ONLY_SYNC == set(_methods(AsyncSessionCache)) - ONLY_ASYNC
+    assert set(_methods(SessionCache)) == set(_methods(AsyncSessionCache)) - ONLY_ASYNC
+    assert AsyncSessionCache.aclose is AsyncSessionCache.close
 
 
 def test_the_methods_come_in_the_same_order() -> None:
@@ -47,7 +48,13 @@ def test_the_methods_come_in_the_same_order() -> None:
 def test_parameters_are_the_same_in_kind_order_default_and_annotation(name: str) -> None:
     sync, awaited = (inspect.signature(getattr(cls, name)) for cls in CLIENTS)
 
-    assert list(sync.parameters.values()) == list(awaited.parameters.values())
+    parameters = dict(awaited.parameters)
+    if name == "update_session":  # whose `change` may be awaited
+        change = parameters["change"]
+        blocking = change.annotation.replace("Awaitable[None] | None", "None")
+        parameters["change"] = change.replace(annotation=blocking)
+
+    assert list(sync.parameters.values()) == list(parameters.values())
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -71,11 +78,11 @@ def test_the_async_method_is_awaited_or_iterated_and_the_other_is_neither(name: 
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_the_blocking_method_says_all_and_the_other_refers_to_it(name: str) -> None:
-    how = "iterated with `async for`" if _is_iterated(name) else "awaited"
+def test_both_methods_have_the_same_documentation(name: str) -> None:
+    """Editors show what is written in the source where they point at a method."""
     documentation = inspect.getdoc(getattr(SessionCache, name)) or ""
 
-    assert inspect.getdoc(getattr(AsyncSessionCache, name)) == f"Same as `SessionCache.{name}`, {how}."
+    assert getattr(AsyncSessionCache, name).__doc__ == getattr(SessionCache, name).__doc__
     assert len(documentation) > 60
     assert documentation.splitlines()[0].endswith((".", ":", ")", ","))
 

@@ -164,6 +164,8 @@ def test_the_last_key_that_is_removed_leaves_an_empty_state(cache: Any) -> None:
     [
         ({"k": 1}, ["k"], "both"),
         ({"k": 1}, "k", "remove"),
+        ({"k": 1}, 5, "remove must be a list"),
+        ({"k": 1}, None, "remove must be a list"),
         (["k"], (), "changes"),
         (None, (), "changes"),
         ({1: 1}, (), "str"),

@@ -88,7 +88,8 @@ class SessionCache(BlockingCarrier):
 
         Nothing is read first. A new run is placed by its `created_at`, ties by arrival; one that is replaced
         keeps its place, and its `queue_attempt` where the new one has none. Raises SessionNotFoundError where
-        there is no session, StaleRunError where the stored run has a higher `queue_attempt`.
+        there is no session, StaleRunError where the stored run has a higher `queue_attempt`,
+        InvalidArgumentError for a run whose `session_id` is that of another session.
         """
         return self._run(saving.upsert_runs(self._call(), session_id, [run]))
 
@@ -109,8 +110,9 @@ class SessionCache(BlockingCarrier):
     ) -> list[WorkflowRunOutput]:
         """Load the runs of a session, or the newest `last_n_runs`, oldest first: one round trip.
 
-        With `statuses`, only runs that have one of these count; then pages are read, from the newest run
-        backwards, until there are enough. Raises SessionNotFoundError where the session does not exist.
+        With `statuses`, by name or value in any case, only runs that have one of these count; then pages are
+        read, from the newest run backwards, until there are enough. Raises SessionNotFoundError where the
+        session does not exist, InvalidArgumentError for a status that is unknown.
         """
         return self._run(
             history.get_runs(self._call(), session_id, last_n_runs=last_n_runs, statuses=statuses)
@@ -171,7 +173,8 @@ class SessionCache(BlockingCarrier):
 
         One round trip where the newest `last_n_runs` runs have as many runs of the agent or team; else pages,
         from the newest run backwards. With `limit` alone, also the oldest runs up to the first message of the
-        system. Without either, all runs. Raises SessionNotFoundError where the session does not exist.
+        system. Without either, all runs. Raises SessionNotFoundError where the session does not exist,
+        InvalidArgumentError for a status that is unknown.
         """
         arguments = MessageArguments(
             agent_id=agent_id,
@@ -262,8 +265,8 @@ class SessionCache(BlockingCarrier):
         with a fresh object; what it returns is ignored, and AsyncSessionCache awaits what can be awaited.
         However long it takes, there is time left to save. `last_n_runs` is how many runs it gets to see.
 
-        Raises SessionNotFoundError, and InvalidArgumentError where SessionCache gets an asynchronous `change`:
-        nothing is saved then.
+        Raises SessionNotFoundError, and InvalidArgumentError where SessionCache is given an asynchronous
+        `change`: nothing is saved then.
         """
         return self._run(
             state.update_session(self._call(), session_id, change, retries=retries, last_n_runs=last_n_runs)

@@ -91,7 +91,7 @@ class WorkflowModel:
         """Give a session object other fields and runs, in place; its list of runs stays the same list."""
         kept = session.runs
         vars(session).update(vars(self.session(fields, runs)))
-        if kept is not None:
+        if isinstance(kept, list):
             kept[:] = runs
             session.runs = kept
 

@@ -362,3 +362,4 @@ def test_whatever_agno_declares_of_sessions_and_runs_is_ours(name: str) -> None:
     for method in mine.values():
         assert theirs.parameters.keys() <= inspect.signature(method).parameters.keys()
     assert inspect.iscoroutinefunction(mine[AsyncSessionCacheDb])
+    assert mine[SessionCacheDb].__doc__ == mine[AsyncSessionCacheDb].__doc__

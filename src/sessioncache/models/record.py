@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
+from sessioncache.errors import InvalidArgumentError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
@@ -127,6 +129,8 @@ class Record:
 
     def _with_extra_fields(self, data: dict[str, Any]) -> dict[str, Any]:
         if self.extra_fields:
+            if not isinstance(self.extra_fields, dict):
+                raise InvalidArgumentError(f"extra_fields of a {type(self).__name__} must be a dict")
             known = LAYOUTS[type(self)].blank
             for name in sorted(self.extra_fields, key=str):
                 if name not in known:

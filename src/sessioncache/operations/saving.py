@@ -88,7 +88,7 @@ def _changed_runs(call: Call, session: Any, origin: Origin | None) -> list[Packe
 def _target(
     session: Any, fields: Fields, origin: Origin | None, runs: Sequence[PackedRun], expect_rev: int | None
 ) -> Target:
-    if origin and origin.fields[b"session_id"] != fields[b"session_id"]:
+    if origin and origin.fields[b"session_id"] != fields.get(b"session_id"):
         raise InvalidArgumentError(
             "session.session_id of a loaded session cannot change: copy it, and its runs, with replace()"
         )

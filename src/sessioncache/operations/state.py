@@ -42,8 +42,8 @@ def update_session_state(
     """Set and remove single keys of a session's state: one round trip, nothing is read."""
     if not isinstance(changes, Mapping):
         raise InvalidArgumentError(f"changes must be a dict, not {type(changes).__name__}")
-    if isinstance(remove, str):
-        raise InvalidArgumentError("remove must be a list of keys, not a str")
+    if isinstance(remove, str) or not isinstance(remove, Iterable):
+        raise InvalidArgumentError(f"remove must be a list of keys, not {type(remove).__name__}")
     set_fields = {
         field_name(STATE, key): codec.pack(value, f"changes[{key!r}]") for key, value in changes.items()
     }

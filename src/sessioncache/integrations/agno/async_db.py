@@ -102,7 +102,7 @@ class AsyncSessionCacheDb(_RedisDbInThreads):  # type: ignore[misc]
         deserialize: bool | None = True,
         runs_limit: int | None = None,
     ) -> Any:
-        """Same as `SessionCacheDb.get_session`, awaited."""
+        """Load a session, all runs or the newest that count as history; None where this user has none."""
         return await self.records.perform(
             sessions.get_session, session_id, session_type, user_id, deserialize, runs_limit
         )
@@ -122,7 +122,7 @@ class AsyncSessionCacheDb(_RedisDbInThreads):  # type: ignore[misc]
         deserialize: bool | None = True,
         include_runs: bool = True,
     ) -> Any:
-        """Same as `SessionCacheDb.get_sessions`, awaited."""
+        """Load a page of sessions; without `deserialize`, dicts and how many there are on all pages."""
         wanted = Wanted(session_type, user_id, component_id, session_name, start_timestamp, end_timestamp)
         return await self.records.perform(
             get_sessions,
@@ -143,33 +143,33 @@ class AsyncSessionCacheDb(_RedisDbInThreads):  # type: ignore[misc]
         user_id: str | None = None,
         deserialize: bool | None = True,
     ) -> Any:
-        """Same as `SessionCacheDb.rename_session`, awaited."""
+        """Set a session's name; return the session, None where this user has none."""
         return await self.records.perform(
             sessions.rename_session, session_id, session_type, session_name, user_id, deserialize
         )
 
     async def upsert_session(self, session: Any, deserialize: bool | None = True) -> Any:
-        """Same as `SessionCacheDb.upsert_session`, awaited."""
+        """Create a session or merge what changed of it, but for its runs; None where it is another user's."""
         return await self.records.perform(sessions.upsert_session, session, deserialize)
 
     async def upsert_sessions(
         self, sessions: list[Any], deserialize: bool | None = True, preserve_updated_at: bool = False
     ) -> list[Any]:
-        """Same as `SessionCacheDb.upsert_sessions`, awaited."""
+        """Save sessions one by one; those that are another user's are left out of the answer."""
         return await self.records.perform(upsert_sessions, sessions, deserialize, preserve_updated_at)
 
     async def delete_session(self, session_id: str, user_id: str | None = None) -> bool:
-        """Same as `SessionCacheDb.delete_session`, awaited."""
+        """Remove a session with its runs; False where this user has none."""
         return await self.records.perform(sessions.delete_session, session_id, user_id)
 
     async def delete_sessions(self, session_ids: list[str], user_id: str | None = None) -> None:
-        """Same as `SessionCacheDb.delete_sessions`, awaited."""
+        """Remove sessions with their runs, as far as this user has them."""
         return await self.records.perform(sessions.delete_sessions, session_ids, user_id)
 
     async def reassign_session_owner(
         self, session_id: str, *, previous_user_id: str, user_id: str | None
     ) -> bool:
-        """Same as `SessionCacheDb.reassign_session_owner`, awaited."""
+        """Give a session to another user if its owner is as expected and no run of it is active."""
         return await self.records.perform(
             sessions.reassign_session_owner, session_id, previous_user_id=previous_user_id, user_id=user_id
         )
@@ -179,11 +179,11 @@ class AsyncSessionCacheDb(_RedisDbInThreads):  # type: ignore[misc]
     async def upsert_run(
         self, run: Any, session_id: str, user_id: str | None = None, run_index: int | None = None
     ) -> None:
-        """Same as `SessionCacheDb.upsert_run`, awaited."""
+        """Store a run of a session that exists, or replace it in its place."""
         return await self.records.perform(runs.upsert_run, run, session_id, user_id, run_index)
 
     async def get_run(self, run_id: str, deserialize: bool | None = True) -> Any:
-        """Same as `SessionCacheDb.get_run`, awaited."""
+        """Load a run; without `deserialize`, its row."""
         return await self.records.perform(runs.get_run, run_id, deserialize)
 
     async def get_runs(
@@ -200,7 +200,7 @@ class AsyncSessionCacheDb(_RedisDbInThreads):  # type: ignore[misc]
         sort_order: str | None = None,
         deserialize: bool | None = True,
     ) -> Any:
-        """Same as `SessionCacheDb.get_runs`, awaited."""
+        """Load a page of runs; without `deserialize`, rows and how many there are on all pages."""
         return await self.records.perform(
             runs.get_runs,
             WantedRuns(session_id, user_id, agent_id, team_id, workflow_id, status),
@@ -212,11 +212,11 @@ class AsyncSessionCacheDb(_RedisDbInThreads):  # type: ignore[misc]
         )
 
     async def delete_run(self, run_id: str) -> bool:
-        """Same as `SessionCacheDb.delete_run`, awaited."""
+        """Remove a run; False where there is none."""
         return await self.records.perform(runs.delete_run, run_id)
 
     async def delete_runs(self, run_ids: list[str]) -> None:
-        """Same as `SessionCacheDb.delete_runs`, awaited."""
+        """Remove runs, as far as they exist."""
         return await self.records.perform(runs.delete_runs, run_ids)
 
     async def cancel_pending_run(
@@ -228,7 +228,7 @@ class AsyncSessionCacheDb(_RedisDbInThreads):  # type: ignore[misc]
         user_id: str | None = None,
         expected_status: str = "PENDING",
     ) -> bool:
-        """Same as `SessionCacheDb.cancel_pending_run`, awaited."""
+        """Cancel a run if its status is the one expected; tell whether it was."""
         return await self.records.perform(
             runs.cancel_pending_run,
             run_id,
