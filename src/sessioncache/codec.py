@@ -14,6 +14,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
 from functools import partial
+from operator import eq
 from typing import Any, Final
 from uuid import UUID
 
@@ -32,6 +33,12 @@ MAX_ITEMS: Final = 2**20
 
 MAX_SET_DEPTH: Final = 4
 """Most sets within sets: each level takes 50 KB of the C stack, and a thread may have half a MB of it."""
+
+MAX_SAME_HASH: Final = (16, 4, 2, 2)
+"""Most items of one hash in a set, and in sets within it by their depth: each is compared with all others."""
+
+MAX_SET_NUMBERS: Final = 2**17
+"""Most items of a set that are no text: numbers can be chosen that hash apart, and yet clash in its table."""
 
 _PACKING_ERRORS: Final = (TypeError, ValueError, OverflowError, RecursionError, ArithmeticError)
 
@@ -113,7 +120,7 @@ def _decode(data: bytes, ext_hook: ExtHook, *, use_list: bool = True, raw: bool 
         )
     except CodecError:
         raise
-    except (ValueError, TypeError, OverflowError, ArithmeticError, msgpack.UnpackException) as exc:
+    except (ValueError, TypeError, ArithmeticError, RecursionError, msgpack.UnpackException) as exc:
         raise CodecError(f"not msgpack: {type(exc).__name__}") from exc
 
 
@@ -172,7 +179,17 @@ def _restore_set(data: bytes, depth: int) -> AbstractSet[Any]:
     if depth > MAX_SET_DEPTH:
         raise CodecError(f"sets are nested more than {MAX_SET_DEPTH} deep")
     items = _decode(data, partial(_restore, depth=depth), use_list=False)
+    _check_hashes(items, MAX_SAME_HASH[depth - 1])
     return set(items) if depth == 1 else frozenset(items)
+
+
+def _check_hashes(items: Collection[Any], most_of_one: int) -> None:
+    """Refuse items that were chosen to clash: only the hashes of texts are salted."""
+    if len(items) <= MAX_SET_NUMBERS and len(items) - len(set(map(hash, items))) < most_of_one:
+        return  # the quick look, and mostly enough
+    hashes = sorted(hash(item) for item in items if not isinstance(item, str | bytes))
+    if len(hashes) > MAX_SET_NUMBERS or any(map(eq, hashes, hashes[most_of_one:])):
+        raise CodecError("a set of too many items that are no text, or of too many of one hash")
 
 
 _RESTORERS: Final[Mapping[int, Callable[[bytes], Any]]] = {
@@ -222,6 +239,8 @@ def _reason(value: object) -> str:
         return "an int of more than 64 bits"
     if isinstance(value, str):
         return "a str with a lone surrogate, or too long"
-    if isinstance(value, list | tuple | set | frozenset):
-        return f"more than {MAX_ITEMS} items, or sets nested more than {MAX_SET_DEPTH} deep"
+    if isinstance(value, list | tuple):
+        return f"more than {MAX_ITEMS} items"
+    if isinstance(value, set | frozenset):
+        return f"too many items, or of one hash, or sets nested more than {MAX_SET_DEPTH} deep"
     return f"no packed form for {type(value).__module__}.{type(value).__qualname__}"
