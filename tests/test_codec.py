@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import struct
 import subprocess
 import sys
 from collections import OrderedDict
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -91,6 +92,56 @@ class Pair(NamedTuple):
     right: int
 
 
+class Text(str):
+    __slots__ = ()
+
+
+class Moment(datetime):
+    pass
+
+
+class Day(date):
+    pass
+
+
+class Amount(Decimal):
+    def __str__(self) -> str:
+        return f"{super().__str__()} EUR"
+
+
+class Key(UUID):
+    pass
+
+
+class Price(Decimal, Enum):
+    LOW = Decimal("0.10")
+
+
+class Holder(Enum):
+    """An enum may hold anything."""
+
+    MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+    DAY = date(2026, 1, 1)
+    KEY = UUID(int=7)
+    AMOUNT = Decimal("0.10")
+    TAGS = frozenset({"a", "b"})
+    ENUM = Color.RED
+    LIST = [{"at": UUID(int=7)}]  # noqa: RUF012 - it is the value of a member
+    POINT = Point(1)
+    BYTES = b"ab"
+    BAD = [1, object()]  # noqa: RUF012 - it is the value of a member
+
+
+class WinterTime(tzinfo):
+    """A zone whose clocks go back: the second of two equal hours is an hour nearer to UTC."""
+
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        return timedelta(hours=1 if moment and moment.fold else 2)
+
+    def dst(self, moment: datetime | None) -> timedelta:
+        return timedelta(0)
+
+
 class HasToDict:
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "to_dict", "at": date(2026, 1, 1)}
@@ -161,6 +212,37 @@ def test_equal_sets_are_equal_bytes_in_whatever_order_they_were_built(items: lis
         ),
         pytest.param(HasToDict(), {"kind": "to_dict", "at": date(2026, 1, 1)}, id="to_dict"),
         pytest.param({"m": HasModelDump()}, {"m": {"kind": "model_dump"}}, id="model_dump"),
+        *(
+            pytest.param([member], [value], id=f"enum of a {type(value).__name__}")
+            for member, value in [
+                (Holder.MOMENT, datetime(2026, 1, 1, tzinfo=UTC)),
+                (Holder.DAY, date(2026, 1, 1)),
+                (Holder.KEY, UUID(int=7)),
+                (Holder.AMOUNT, Decimal("0.10")),
+                (Holder.TAGS, {"a", "b"}),
+                (Holder.ENUM, "red"),
+                (Holder.LIST, [{"at": UUID(int=7)}]),
+                (Holder.POINT, {"x": 1, "where": None}),
+                (Holder.BYTES, b"ab"),
+            ]
+        ),
+        pytest.param({Holder.TAGS}, {frozenset({"a", "b"})}, id="enum of a set in a set"),
+        pytest.param(Price.LOW, Decimal("0.10"), id="decimal enum"),
+        pytest.param({Name.ADA: {Name.ADA: Name.ADA}}, {"ada": {"ada": "ada"}}, id="str enum as key"),
+        pytest.param({Color.RED: 1}, {"red": 1}, id="enum as key"),
+        pytest.param(Text("x"), "x", id="str subclass"),
+        pytest.param(
+            Moment(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC), id="datetime subclass"
+        ),
+        pytest.param(Day(2026, 1, 1), date(2026, 1, 1), id="date subclass"),
+        pytest.param(Amount("1.50"), Decimal("1.50"), id="Decimal subclass"),
+        pytest.param(Key(int=7), UUID(int=7), id="UUID subclass"),
+        pytest.param(memoryview(b"ab"), b"ab", id="memoryview"),
+        pytest.param(memoryview(b"abcd").cast("H"), b"abcd", id="memoryview of numbers"),
+        pytest.param(set(), set(), id="empty set"),
+        pytest.param(frozenset(), set(), id="empty frozenset"),
+        pytest.param(b"", b"", id="no bytes"),
+        pytest.param({"": [b"", b"ab"]}, {"": [b"", b"ab"]}, id="bytes beside an empty key"),
         pytest.param(OrderedDict(b=1, a=2), {"b": 1, "a": 2}, id="dict subclass"),
         pytest.param(bytearray(b"ab"), b"ab", id="bytearray"),
         pytest.param(frozenset({1}), {1}, id="frozenset"),
@@ -192,11 +274,32 @@ def test_a_datetime_keeps_the_offset_it_was_written_with() -> None:
     assert unpacked.utcoffset() == zone.utcoffset(None)
 
 
-def test_nan_comes_back_as_nan() -> None:
+@pytest.mark.parametrize("fold", [0, 1])
+def test_a_datetime_of_a_zone_keeps_the_moment_and_not_the_zone(fold: int) -> None:
+    local = datetime(2026, 10, 25, 2, 30, tzinfo=WinterTime(), fold=fold)
+    unpacked = codec.unpack(codec.pack(local, "value"))
+
+    assert unpacked.tzinfo == timezone(timedelta(hours=2 - fold))
+    assert (unpacked.timestamp(), unpacked.fold) == (local.timestamp(), 0)
+
+
+def test_a_datetime_without_a_zone_comes_back_equal_and_without_its_fold() -> None:
+    naive = datetime(2026, 10, 25, 2, 30, fold=1)  # noqa: DTZ001 - naive on purpose
+    unpacked = codec.unpack(codec.pack(naive, "value"))
+
+    assert (unpacked, unpacked.fold) == (naive, 0)
+
+
+def test_a_float_that_is_no_number_comes_back_as_such() -> None:
     assert math.isnan(codec.unpack(codec.pack(math.nan, "value")))
 
 
-@pytest.mark.parametrize("text", ["NaN", "sNaN", "-Infinity", "1E-999", "0.10", "-0"])
+@pytest.mark.parametrize("value", [-0.0, 5e-324, -math.inf])
+def test_a_float_comes_back_to_the_bit(value: float) -> None:
+    assert struct.pack(">d", codec.unpack(codec.pack(value, "value"))) == struct.pack(">d", value)
+
+
+@pytest.mark.parametrize("text", ["NaN", "NaN123", "sNaN", "-sNaN9", "-Infinity", "1E-999", "0.10", "-0"])
 def test_a_decimal_comes_back_to_the_digit(text: str) -> None:
     assert str(codec.unpack(codec.pack(Decimal(text), "value"))) == text
 
@@ -293,6 +396,18 @@ def test_a_value_over_the_limit_of_size_is_refused_unread(monkeypatch: pytest.Mo
         codec.unpack(packed)
 
 
+def test_bytes_as_keys_that_an_older_version_stored_are_read() -> None:
+    assert codec.unpack(codec.FORMAT + msgpack.packb({b"k": {b"": 1}})) == {b"k": {b"": 1}}
+
+
+def test_a_set_of_two_lists_so_deep_that_comparing_them_overflows_is_refused() -> None:
+    deep = b"\x91" * 1010 + b"\xc0"
+    packed = msgpack.packb(msgpack.ExtType(5, b"\x92" + deep + deep))
+
+    with pytest.raises(codec.CodecError):
+        codec.unpack(codec.FORMAT + packed)
+
+
 CRASHES = """
 import msgpack
 from sessioncache import codec
@@ -322,6 +437,51 @@ class Unpackable:
     """Nothing knows how to pack this."""
 
 
+class WrongItems(dict[str, Any]):
+    def items(self) -> Any:
+        raise KeyError("hunter2")
+
+
+class WrongItemsAndKeys(WrongItems):
+    def __iter__(self) -> Any:
+        raise RuntimeError("hunter2")
+
+
+class WrongRepr(str):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        raise RuntimeError("hunter2")
+
+
+class OthersError(Exception):
+    """An error of somebody else's."""
+
+
+class Refuses:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def to_dict(self) -> dict[str, Any]:
+        raise self.error
+
+
+class RefusesToDump:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def model_dump(self) -> dict[str, Any]:
+        raise self.error
+
+
+class RefusesToBeCopied:
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise self.error
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
 def cyclic() -> list[Any]:
     value: list[Any] = [1]
     value.append({"again": value})
@@ -345,6 +505,19 @@ def cyclic() -> list[Any]:
         pytest.param({"metadata": {"x": {1: 2}}}, ["run.metadata['x'] ", "int"], id="int keys"),
         pytest.param({"metadata": {"x": {None: 2}}}, ["run.metadata['x'] ", "NoneType"], id="None as key"),
         pytest.param({"metadata": {"x": {(1, 2): 2}}}, ["run.metadata['x'] ", "tuple"], id="tuple as key"),
+        pytest.param({"metadata": {"x": {b"k": 2}}}, ["run.metadata['x'] ", "not bytes"], id="bytes as key"),
+        pytest.param({"metadata": {"x": {b"": 2}}}, ["run.metadata['x'] ", "not bytes"], id="b'' as key"),
+        pytest.param({"input": [b"ab", {b"k": 2}]}, ["run.input[1] ", "not bytes"], id="bytes too"),
+        pytest.param({"input": {Level.HIGH: 2}}, ["run.input ", "not Level"], id="an int enum as key"),
+        pytest.param(
+            {"input": {Name.ADA: Unpackable()}}, ["run.input['ada'] ", "Unpackable"], id="a str enum as key"
+        ),
+        pytest.param({Name.ADA: Unpackable()}, ["run.ada ", "Unpackable"], id="a str enum as field"),
+        pytest.param({"input": {WrongRepr("k"): Unpackable()}}, ["run.input['k'] "], id="a key without repr"),
+        pytest.param({"input": memoryview(b"abcd")[::2]}, ["run.input ", "not contiguous"], id="strided"),
+        pytest.param({"input": Holder.BAD}, ["run.input[1] ", "object"], id="enum of a bad list"),
+        pytest.param({"input": WrongItems(x=1)}, ["run.input "], id="items() raises"),
+        pytest.param({"input": WrongItemsAndKeys(x=1)}, ["run.input "], id="all of a dict raises"),
         pytest.param({"metadata": {"x": "\ud800"}}, ["run.metadata['x'] ", "surrogate"], id="lone surrogate"),
         pytest.param({"metadata": {"\ud800": 1}}, ["run.metadata "], id="lone surrogate in a key"),
         pytest.param({"metadata": [2**64]}, ["run.metadata[0] ", "64 bits"], id="int over 64 bits"),
@@ -372,6 +545,28 @@ def test_the_error_names_the_path_and_what_is_wrong_there(value: Any, words: lis
 
     message = str(caught.value)
     assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize("error", [OthersError("hunter2"), KeyError("hunter2"), RecursionError("hunter2")])
+@pytest.mark.parametrize(
+    ("build", "method"),
+    [
+        pytest.param(Refuses, "to_dict()", id="to_dict"),
+        pytest.param(RefusesToDump, "model_dump()", id="model_dump"),
+        pytest.param(lambda error: Point(1, RefusesToBeCopied(error)), "asdict()", id="dataclass"),
+    ],
+)
+def test_whatever_a_method_of_a_value_raises_is_chained_and_not_repeated(
+    build: Callable[[Exception], Any], method: str, error: Exception
+) -> None:
+    with pytest.raises(UnserializableError) as caught:
+        codec.pack({"metadata": {"x": [build(error)]}}, "run")
+
+    assert str(caught.value) == (
+        f"run.metadata['x'][0] cannot be stored: its {method} raised {type(error).__name__}"
+    )
+    assert caught.value.__cause__ is not None
+    assert caught.value.__cause__.__cause__ is error
 
 
 def test_the_error_of_a_cyclic_value_is_short() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -76,6 +77,37 @@ def test_each_key_of_a_dict_is_a_field_of_its_own() -> None:
         b"metadata": codec.EMPTY_DICT,
         b"metadata.a": codec.pack([2], "v"),
     }
+
+
+class Topic(str, Enum):  # noqa: UP042 - as users write it
+    STATE = "session_state"
+    MOOD = "mood"
+
+
+class PlainTopic(Enum):
+    STATE = "session_state"
+    MOOD = "mood"
+
+
+@pytest.mark.parametrize("topic", [Topic, PlainTopic])
+def test_an_enum_as_key_is_its_value_at_every_depth(topic: Any) -> None:
+    nested = {topic.MOOD: {topic.MOOD: 1}}
+    written = fields.to_fields(
+        {"session_id": "s", "session_data": {topic.STATE: nested, topic.MOOD: nested}, "metadata": nested}
+    )
+
+    assert written == fields.to_fields(
+        {
+            "session_id": "s",
+            "session_data": {"session_state": {"mood": {"mood": 1}}, "mood": {"mood": {"mood": 1}}},
+            "metadata": {"mood": {"mood": 1}},
+        }
+    )
+
+
+def test_a_value_under_a_str_enum_is_named_by_the_value() -> None:
+    with pytest.raises(UnserializableError, match=r"^session\.metadata\['mood'\] "):
+        fields.to_fields({"session_id": "s", "metadata": {Topic.MOOD: object()}})
 
 
 def test_no_field_of_a_session_is_taken_for_a_control_field() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import time
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,21 @@ def test_any_text_is_a_key(cache: Any, key: str) -> None:
 
     cache.update_session_state("s", {}, remove=[key])
     assert state_of(cache) == {"other": 1}
+
+
+class Key(str, Enum):  # noqa: UP042 - as users write it
+    MOOD = "mood"
+
+
+def test_a_str_enum_is_the_key_that_its_value_is(cache: Any) -> None:
+    cache.upsert_session(a_session("s", session_data={"session_state": {Key.MOOD: 0}}))
+    assert state_of(cache) == {"mood": 0}
+
+    cache.update_session_state("s", {Key.MOOD: 1})
+    assert state_of(cache) == {"mood": 1}
+
+    cache.update_session_state("s", {}, remove=[Key.MOOD])
+    assert state_of(cache) == {}
 
 
 @pytest.mark.parametrize("before", [None, [], [1, 2], "text", 5, False], ids=repr)

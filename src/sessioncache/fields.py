@@ -6,6 +6,7 @@ A *record* is a dict: the fields of a session, or one run.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, TypeGuard
 
@@ -75,18 +76,24 @@ def _add_section(fields: Fields, name: str, value: Any) -> None:
         return
     fields[name.encode()] = codec.EMPTY_DICT
     for key, item in value.items():
-        if name == "session_data" and key == STATE and isinstance(item, dict):
+        field = field_name(name, key)
+        if field == _STATE_OF_DATA and isinstance(item, dict):
             _add_section(fields, STATE, item)
         else:
-            fields[field_name(name, key)] = codec.pack(item, f"session.{name}[{key!r}]")
+            fields[field] = codec.pack(item, codec.at(f"session.{name}", key))
+
+
+_STATE_OF_DATA: Final = f"session_data.{STATE}".encode()
 
 
 def field_name(section: str, key: Any) -> bytes:
-    """Return the hash field of one key of a session's dict."""
+    """Return the hash field of one key of a session's dict; an enum is its value, as it is further down."""
+    if isinstance(key, Enum) and not isinstance(key, str):
+        key = key.value
     if not isinstance(key, str):
         raise UnserializableError(f"session.{section}: its keys must be str, not {type(key).__name__}")
     try:
-        return f"{section}.{key}".encode()
+        return b"%b.%b" % (section.encode(), str.encode(key))
     except UnicodeEncodeError as exc:
         raise UnserializableError(f"session.{section}: a key has a lone surrogate") from exc
 

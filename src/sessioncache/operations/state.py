@@ -45,7 +45,7 @@ def update_session_state(
     if isinstance(remove, str) or not isinstance(remove, Iterable):
         raise InvalidArgumentError(f"remove must be a list of keys, not {type(remove).__name__}")
     set_fields = {
-        field_name(STATE, key): codec.pack(value, f"changes[{key!r}]") for key, value in changes.items()
+        field_name(STATE, key): codec.pack(value, codec.at("changes", key)) for key, value in changes.items()
     }
     removed = [field_name(STATE, key) for key in remove]
     if not set_fields.keys().isdisjoint(removed):
