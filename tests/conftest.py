@@ -49,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize over servers and clients; a test that is parametrized over `server` itself keeps its own."""
+    """Parametrize over servers and clients; a test that is parametrized over `server` itself keeps that."""
     wanted = {"server_name", "client_kind"} & set(metafunc.fixturenames)
     if any("server" in _names(mark) for mark in metafunc.definition.iter_markers("parametrize")):
         wanted.discard("server_name")
