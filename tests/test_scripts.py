@@ -12,6 +12,7 @@ import pytest
 
 import sessioncache.operations
 from sessioncache.flow import READ_UNIT, Script
+from support.servers import CARRIED
 
 if TYPE_CHECKING:
     from support.servers import RedisServer
@@ -72,7 +73,7 @@ def test_every_file_is_run_by_an_operation() -> None:
     assert sorted(scripts()) == MAIN
 
 
-@pytest.mark.parametrize("version", ["redis", "redis62"])
+@pytest.mark.parametrize("version", ["redis", *CARRIED])
 @pytest.mark.parametrize("name", MAIN)
 def test_a_script_loads_on_a_real_server_under_the_sha_it_is_called_by(
     name: str, version: str, request: pytest.FixtureRequest

