@@ -173,9 +173,9 @@ def _read_field(
     if key is not None:
         sections.setdefault(name, {})[key] = codec.unpack(packed)
     elif name in TEXTS:
-        record[name] = packed.decode()
+        record[name] = _text(packed.decode(), name).decode()
     elif name in TIMES:
-        record[name] = stored_number(packed)
+        record[name] = unix_seconds(stored_number(packed), name)
     elif packed == codec.EMPTY_DICT:
         sections.setdefault(name, {})
     else:

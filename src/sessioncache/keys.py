@@ -63,7 +63,7 @@ KNOWN_IDS = 4096
 @lru_cache(maxsize=KNOWN_IDS)
 def _escaped(text: str) -> str:
     """Return a text percent-encoded, so that none of it can end a hash tag."""
-    return quote(text, safe=_SAFE)
+    return quote(text, safe=_SAFE, errors="surrogateescape")
 
 
 def encoded_id(value: object, name: str) -> bytes:

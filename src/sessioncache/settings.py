@@ -62,7 +62,7 @@ def make_settings(
     if not isinstance(touch_on_read, bool):
         raise InvalidArgumentError("touch_on_read must be a bool")
     return Settings(
-        prefix=prefix,
+        prefix=str.__str__(prefix),  # of a str enum, the value
         ttl=milliseconds(ttl, "ttl"),
         touch_on_read=touch_on_read,
         max_runs=None if max_runs is None else at_least_one(max_runs, "max_runs"),

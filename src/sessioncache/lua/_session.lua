@@ -20,11 +20,11 @@ local microseconds = now[1] * 1000000 + now[2]
 
 local function exact(number) return string.format('%.0f', number) end
 
--- Return a stored number, nil for anything that reads refuse too: Lua takes 'nan', '0x10' and '1e3' for numbers.
+-- Return a stored number, nil for anything that reads refuse too: Lua takes 'nan', '0x10' and '1e3' for numbers,
+-- and 2^53 + 1 for 2^53.
 local function whole(text)
   if not text or #text > 16 or not string.find(text, '^%d+$') then return nil end
-  local number = tonumber(text)
-  return number <= LARGEST and number or nil
+  return (#text < 16 or text <= exact(LARGEST)) and tonumber(text) or nil
 end
 
 -- Return the counters of the fields of meta as a table, nil where the session is damaged.
