@@ -12,6 +12,7 @@ import pytest
 
 import sessioncache.operations
 from sessioncache.flow import READ_UNIT, Script
+from sessioncache.permissions import TRY_COMMANDS
 from support.servers import CARRIED
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def code_of(name: str) -> str:
 
 def scripts() -> dict[str, Script]:
     """Every script that an operation runs, by the text of its last file."""
-    found: dict[str, Script] = {"read_unit": READ_UNIT}
+    found: dict[str, Script] = {"read_unit": READ_UNIT, "try_commands": TRY_COMMANDS}
     for module in pkgutil.walk_packages(sessioncache.operations.__path__, "sessioncache.operations."):
         for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, Script):

@@ -13,7 +13,13 @@ from typing import Final
 
 from redis import exceptions as redis_errors
 
-from .errors import DamagedSessionError, OutcomeUnknownError, SessionCacheError, UnavailableError
+from .errors import (
+    ConfigurationError,
+    DamagedSessionError,
+    OutcomeUnknownError,
+    SessionCacheError,
+    UnavailableError,
+)
 
 
 class NotSentError(Exception):
@@ -59,6 +65,9 @@ _SURELY_NOT_RUN: Final = frozenset(
 _CODE_IN_SCRIPT_ERROR = re.compile(r"@user_script: ?\d+: -?([A-Z]{3,}) ")
 """Redis 6.2 wraps the error of a command in a script: `Error ...: @user_script: 1: -OOM command ...`."""
 
+_REFUSED_COMMAND = re.compile(r"user executing the script can't run|ACL failure in script: .* to run the ")
+"""What a script is told of a command that the user may not run, whatever its key: up to 7.0, and since."""
+
 
 def code(exc: BaseException) -> str:
     """Return the code of an error: what Redis put first, CONNECT, or LOST after something was sent."""
@@ -80,10 +89,15 @@ def _code_of_err(exc: BaseException) -> str:
         return "WRONGPASS"
     if "unauthenticated" in str(exc):  # said of a long command; a short one gets NOAUTH
         return "NOAUTH"
-    if "user executing the script can't" in str(exc):
+    if "user executing the script can't" in str(exc) or "ACL failure in script" in str(exc):
         return "NOPERM"
     wrapped = _CODE_IN_SCRIPT_ERROR.search(str(exc))
     return wrapped[1] if wrapped else "ERR"
+
+
+def is_command_refused(error: bytes) -> bool:
+    """Tell whether a command got this error in a script because the user may not run it."""
+    return _REFUSED_COMMAND.search(error.decode(errors="replace")) is not None
 
 
 def action(exc: BaseException, *, writes: bool) -> Action:
@@ -105,6 +119,9 @@ def translate(exc: BaseException, *, writes: bool) -> SessionCacheError:
     found = code(exc)
     if found == "WRONGTYPE":
         return DamagedSessionError("a key of this session holds another type: something else wrote it")
+    if found == "NOPERM":
+        words = exc.__cause__ if isinstance(exc, NotSentError) else exc
+        return ConfigurationError(f"the Redis user lacks a permission: NOPERM {words}")
     if found == _LOST and writes:
         return OutcomeUnknownError("the connection was lost after a write was sent; repeating it is safe")
     return UnavailableError(f"Redis does not serve: {describe(exc)}")

