@@ -267,6 +267,7 @@ class SessionCache(BlockingCarrier):
 
         Raises SessionNotFoundError, and InvalidArgumentError where SessionCache is given an asynchronous
         `change`: nothing is saved then.
+        After OutcomeUnknownError the change may have been saved: repeating the call then makes it once more.
         """
         return self._run(
             state.update_session(self._call(), session_id, change, retries=retries, last_n_runs=last_n_runs)

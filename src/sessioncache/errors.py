@@ -116,5 +116,6 @@ class ConfigurationError(UnavailableError):
 class OutcomeUnknownError(UnavailableError):
     """The connection was lost after a write was sent: it may or may not have been applied.
 
-    Repeating the call is safe.
+    Repeating the call is safe, but for `update_session`: its change may have been made already, and is then
+    made once more. One that sets something, and does not count, may be repeated too.
     """
