@@ -314,7 +314,7 @@ def judge_unpack(payload: bytes) -> str:
 def judge_fields(payload: dict[bytes, bytes]) -> str:
     """Read a hash, and build the session of it."""
     try:
-        record = fields.from_fields(payload, SESSION_ID)
+        record = fields.from_fields(payload, SESSION_ID, MODEL.names)
     except DamagedSessionError:
         return "refused"
     MODEL.session(record, [])

@@ -106,8 +106,7 @@ class Load:
     def check(self, guaranteed: dict[str, set[str]] | None = None) -> int:
         """Check what is stored, and return how many acknowledged runs are missing.
 
-        Those `guaranteed` (all, if not given) must be there. Each write counted once: a session's revision
-        has grown by one for each run that was added.
+        Those `guaranteed` (all, if not given) must be there.
         """
         lost = 0
         for session_id, acknowledged in self.acknowledged.items():
@@ -116,15 +115,8 @@ class Load:
             assert len(ids) == len(set(ids))
             assert set(ids) <= acknowledged | self.unknown
             assert (acknowledged if guaranteed is None else guaranteed[session_id]) <= set(ids)
-            assert stored.rev - self._first_rev[session_id] == len(ids) - 1
             lost += len(acknowledged - set(ids))
         return lost
-
-    @property
-    def _first_rev(self) -> dict[str, int]:
-        """Revisions begin with the time of birth, and the first write adds one to it."""
-        origins = {sid: self.cache.get_session(sid, last_n_runs=0)._origin for sid in self.acknowledged}
-        return {session_id: int(origin.born) + 1 for session_id, origin in origins.items()}
 
     def _work(self, call: Any, number: int) -> None:
         serial = 0
