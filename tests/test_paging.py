@@ -14,7 +14,7 @@ from sessioncache.models import RunStatus, WorkflowSession
 from sessioncache.operations import messages, paging
 from strategies import message_filters, workflow_runs, workflow_sessions
 from support.interleaving import Trips, another_worker, then, watched
-from support.samples import a_message, a_run, a_run_of, a_session, ids, repeated
+from support.samples import a_message, a_run, a_run_of, a_session, ids, named, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,8 +110,8 @@ def test_an_answer_is_of_one_moment_while_others_write_between_the_pages(
     def check(
         drawn: WorkflowSession, times: int, planned: list[Change], question: tuple[str, dict[str, Any]]
     ) -> None:
-        session = repeated(drawn, times)
-        session.session_id, session.user_id = f"s{next(_fresh)}", None
+        session = named(repeated(drawn, times), f"s{next(_fresh)}")
+        session.user_id = None
         for run in session.runs or []:
             run.user_id = None
         writer.upsert_session(session)

@@ -14,6 +14,8 @@ from .errors import DamagedRunError, InvalidArgumentError, RunTooLargeError
 from .fields import CONTROL_FIELDS, Fields, unix_seconds
 from .keys import encoded_id
 from .kinds import Model
+from .models import RunStatus
+from .models.record import write_enum
 
 UNLIMITED: Final = 2**63
 """No limit, where a run is packed only to be compared."""
@@ -204,6 +206,8 @@ def _read_head(member: bytes) -> dict[str, Any]:
     encoded_id(head.get("run_id"), "run_id")
     if attempt:
         head["queue_attempt"] = int(attempt)
+    if (status := RunStatus.parse(head.get("status"))) is not None:
+        head["status"] = write_enum(status)
     return head
 
 

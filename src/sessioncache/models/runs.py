@@ -18,7 +18,7 @@ MAX_NESTING = 10
 
 
 def _read_status(value: Any, _depth: int) -> Any:
-    return RunStatus.parse(value)
+    return RunStatus.exact(value)
 
 
 def _write_status(value: Any) -> Any:
@@ -79,6 +79,7 @@ class ExecutorRun(Record):
     """Hold what the runs of agents and of teams have in common.
 
     ``status`` takes a ``RunStatus``, or its name or value in any case; any other string stays as it is.
+    So does one that ``from_dict`` reads and that is no value.
     """
 
     run_id: str | None = None
@@ -136,6 +137,7 @@ class WorkflowRunOutput(LazyRecord):
 
     Only a run whose ``status`` is ``COMPLETED`` counts as workflow history; a run made new is ``PENDING``.
     ``status`` takes a ``RunStatus``, or its name or value in any case; any other string stays as it is.
+    So does one that ``from_dict`` reads and that is no value.
 
     ``step_executor_runs`` are ``RunOutput``, ``TeamRunOutput`` or, for a workflow as a step,
     ``WorkflowRunOutput`` objects.

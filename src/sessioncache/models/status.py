@@ -23,12 +23,18 @@ class RunStatus(str, Enum):  # noqa: UP042 - a StrEnum prints as its value
     regenerated = "REGENERATED"
 
     @classmethod
+    def exact(cls, value: Any) -> Any:
+        """Return the member of this value, or *value* itself if there is none, as the original does."""
+        return _BY_VALUE.get(value, value) if isinstance(value, str) else value
+
+    @classmethod
     def parse(cls, value: Any) -> Any:
         """Return the member of this name or value, in any case, or *value* itself if there is none."""
         return _MEMBERS.get(value.lower(), value) if isinstance(value, str) else value
 
 
 _MEMBERS: dict[str, RunStatus] = {status.name: status for status in RunStatus}
+_BY_VALUE: dict[str, RunStatus] = {status.value: status for status in RunStatus}
 
 
 class _Status:
@@ -38,7 +44,7 @@ class _Status:
         values = {} if run is None else vars(run)
         if "status" not in values:  # to be loaded, by __getattr__
             raise AttributeError(f"{owner.__name__!r} has no attribute 'status'")
-        return RunStatus.parse(values["status"])
+        return values["status"]
 
     def __set__(self, run: Any, value: Any) -> None:
         vars(run)["status"] = RunStatus.parse(value)
