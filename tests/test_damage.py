@@ -250,7 +250,7 @@ LEFT_ALONE: Final = {ABSENT, FOREIGN, VERSION}
 def meaning(name: str, value: bytes | None) -> str:
     """Return what a session is if one of its fields has this value, None for missing."""
     if name in COUNTERS:
-        return ANY if _is_number(value) and name != "count" else ABSENT
+        return ANY if _is_number(value) and name in {"seq", "updated_at"} else ABSENT
     if value is None:
         return ABSENT if name in {"session_id", "schema"} else WHOLE
     return _meaning_of_a_text(name, value) if name in TEXTS else MEANINGS.get(name, UNREADABLE)
