@@ -5,7 +5,7 @@ A *record* is a dict: the fields of a session, or one run.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, TypeGuard
@@ -182,14 +182,16 @@ def _read_field(
         record[name] = codec.unpack(packed)
 
 
-def is_number(text: bytes | None) -> TypeGuard[bytes]:
-    """Tell whether a stored text is a number to the scripts, too: digits, no more than doubles can count."""
-    return text is not None and text.isdigit() and len(text) <= LONGEST_NUMBER and int(text) <= LARGEST_NUMBER
+def are_numbers(texts: Sequence[bytes | None]) -> TypeGuard[Sequence[bytes]]:
+    """Tell whether stored texts are numbers to the scripts, too: digits, no more than doubles can count."""
+    given = list(filter(None, texts))
+    are_digits = len(given) == len(texts) and b"".join(given).isdigit()
+    return are_digits and max(map(len, given)) <= LONGEST_NUMBER and max(map(int, given)) <= LARGEST_NUMBER
 
 
 def stored_number(text: bytes) -> int:
     """Return a stored number; raise ValueError for what is none to the scripts."""
-    if not is_number(text):
+    if not are_numbers([text]):
         raise ValueError("no number")
     return int(text)
 

@@ -12,13 +12,15 @@ from zlib import crc32
 from . import codec
 from .errors import DamagedRunError, InvalidArgumentError, RunTooLargeError
 from .fields import CONTROL_FIELDS, Fields, unix_seconds
-from .keys import encoded_id
+from .keys import MAX_ID_BYTES, encoded_id
 from .kinds import Model
 from .models import RunStatus
 from .models.record import write_enum
 
 UNLIMITED: Final = 2**63
 """No limit, where a run is packed only to be compared."""
+
+_STATUSES: Final = frozenset(status.value for status in RunStatus)
 
 _YES: Final = codec.pack(True, "True")
 
@@ -203,11 +205,13 @@ def run_id_of_head(member: bytes) -> str | None:
 def _read_head(member: bytes) -> dict[str, Any]:
     attempt, _, packed = _split_head(member)
     head = codec.unpack_dict(packed)
-    encoded_id(head.get("run_id"), "run_id")
+    run_id, status = head.get("run_id"), head.get("status")
+    if type(run_id) is not str or not (run_id.isascii() and 0 < len(run_id) <= MAX_ID_BYTES):
+        encoded_id(run_id, "run_id")
     if attempt:
         head["queue_attempt"] = int(attempt)
-    if (status := RunStatus.parse(head.get("status"))) is not None:
-        head["status"] = write_enum(status)
+    if isinstance(status, str) and status not in _STATUSES:
+        head["status"] = write_enum(RunStatus.parse(status))
     return head
 
 

@@ -12,7 +12,7 @@
 -- Whatever can fail is checked before the first write, and the first write is one that a full server refuses,
 -- for Redis rolls nothing back. No loop is longer than KEYS, ARGV or the fields of meta.
 
-local SCALE, ID_SCALE, LARGEST = 2 ^ 20, 2 ^ 60, 2 ^ 53
+local SCALE, ID_SCALE, LARGEST, LARGEST_TEXT = 2 ^ 20, 2 ^ 60, 2 ^ 53, '9007199254740992'
 local meta, runs = KEYS[1], KEYS[2]
 local now = redis.call('TIME')
 local milliseconds = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -24,7 +24,7 @@ local function exact(number) return string.format('%.0f', number) end
 -- and 2^53 + 1 for 2^53.
 local function whole(text)
   if not text or #text > 16 or not string.find(text, '^%d+$') then return nil end
-  return (#text < 16 or text <= exact(LARGEST)) and tonumber(text) or nil
+  return (#text < 16 or text <= LARGEST_TEXT) and tonumber(text) or nil
 end
 
 -- Return the counters of the fields of meta as a table, nil where the session is damaged.
@@ -50,7 +50,7 @@ local function open()
   if ARGV[4] ~= '' and ARGV[4] ~= f[2] then return nil, 'absent' end
   if is_foreign then return nil, 'owner' end
   if ARGV[3] ~= '' and ARGV[3] ~= f[1] then return nil, 'conflict', f[1] end
-  s.was, s.user_id, s.workflow_id, s.updated_at = s.rev, f[5], f[6], f[7]
+  s.rev_text, s.was, s.born_text, s.user_id, s.workflow_id, s.updated_at = f[1], f[1], f[2], f[5], f[6], f[7]
   return s
 end
 
@@ -83,11 +83,12 @@ end
 -- a failover lost later ones: it is the server's clock, in microseconds, and more than the one before.
 local function bump(s)
   s.rev, s.updated_at = math.max(s.rev + 1, microseconds), now[1]
-  redis.call('HSET', meta, 'rev', exact(s.rev), 'count', exact(s.count), 'seq', exact(s.seq), 'updated_at', now[1])
+  s.rev_text = exact(s.rev)
+  redis.call('HSET', meta, 'rev', s.rev_text, 'count', exact(s.count), 'seq', exact(s.seq), 'updated_at', now[1])
 end
 
 local function refused(status, ...) return {status, ARGV[5], ...} end
 
 local function answer(s)
-  return {'ok', ARGV[5], exact(s.rev), exact(s.was), exact(s.born), s.updated_at, s.user_id, s.workflow_id}
+  return {'ok', ARGV[5], s.rev_text, s.was, s.born_text, s.updated_at, s.user_id, s.workflow_id}
 end

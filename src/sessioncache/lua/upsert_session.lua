@@ -35,8 +35,9 @@ local created_at = s and ARGV[8] == '1' and redis.call('HGET', meta, 'created_at
 if not s then
   redis.call('HSET', meta, 'rev', '0')
   redis.call('DEL', meta, runs)
-  redis.call('HSET', meta, 'born', exact(microseconds), 'schema', '1', 'system_messages', EMPTY_DICT)
-  s = {rev = microseconds, was = microseconds, born = microseconds, count = 0, seq = 0}
+  local born = exact(microseconds)
+  redis.call('HSET', meta, 'born', born, 'schema', '1', 'system_messages', EMPTY_DICT)
+  s = {rev = microseconds, was = born, born = microseconds, born_text = born, count = 0, seq = 0}
 end
 local placed, full = place(s, found, first)
 if not placed then return full end

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sessioncache.errors import InvalidArgumentError, ReplyMismatchError
-from sessioncache.fields import LARGEST_NUMBER, SCHEMA, is_number, of_another_version
+from sessioncache.fields import LARGEST_NUMBER, SCHEMA, are_numbers, of_another_version
 from sessioncache.flow import Command
 from sessioncache.records import StoredRun
 
@@ -84,16 +84,16 @@ def identify(session_id: str, stored: Sequence[bytes | None], members: int) -> I
     `members` is how many the sorted set has. Raises ReplyMismatchError for the answer of another session,
     SessionVersionError for one of another version.
     """
-    stored_id, schema, count, rev, born, *others = stored
+    stored_id, schema, *numbers = stored
     check_answer(session_id, stored_id)
     if schema is not None and schema != SCHEMA:
         raise of_another_version(session_id)
     if not members and not any(stored):
         return None
-    if stored_id and schema and is_number(count) and is_number(rev) and is_number(born):
-        is_whole = members == int(count) * MEMBERS_PER_RUN and int(born) <= int(rev) < LARGEST_NUMBER
-        if is_whole and all(map(is_number, others)):
-            return Identity(int(count), int(rev), born)
+    if stored_id and schema and are_numbers(numbers):
+        count, rev, born = map(int, numbers[:3])
+        if members == count * MEMBERS_PER_RUN and born <= rev < LARGEST_NUMBER:
+            return Identity(count, rev, numbers[2])
     log_damaged(session_id)
     return None
 

@@ -17,7 +17,7 @@ from sessioncache.errors import (
     SessionVersionError,
     StaleRunError,
 )
-from sessioncache.fields import is_number
+from sessioncache.fields import are_numbers
 from sessioncache.flow import Flow, Request, Script
 from sessioncache.resilience import Call, ask
 
@@ -109,7 +109,7 @@ def read_answer(answer: Any, session_id: str) -> Written:
     """Return what a script says of the session it wrote, or raise the error that it returned."""
     match answer:
         case [b"ok", answered, rev, before, born, updated_at, user_id, workflow_id, *rest] if (
-            answered == session_id.encode() and all(map(is_number, (rev, before, born, updated_at)))
+            answered == session_id.encode() and are_numbers((rev, before, born, updated_at))
         ):
             return Written(
                 int(rev), int(before), born, int(updated_at), _text(user_id), _text(workflow_id), rest
