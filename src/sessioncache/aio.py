@@ -13,6 +13,7 @@ from .operations import (
     history,
     listing,
     messages,
+    ping,
     rebuilding,
     refreshing,
     runs,
@@ -161,6 +162,10 @@ class AsyncSessionCache(AsyncCarrier):
     async def rebuild_indexes(self, progress: Callable[[int], object] | None = None) -> int:
         """Same as `SessionCache.rebuild_indexes`, awaited."""
         return await self._run(rebuilding.rebuild_indexes(self._call(), progress))
+
+    async def ping(self) -> float:
+        """Same as `SessionCache.ping`, awaited."""
+        return await self._run(ping.ping(self._call()))
 
     async def refresh(self, session: WorkflowSession) -> bool:
         """Same as `SessionCache.refresh`, awaited."""

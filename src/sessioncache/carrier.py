@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -13,12 +12,13 @@ from redis.retry import Retry
 
 from .base import CacheBase
 from .embedded import embedded_client
-from .endpoint import ConnectionClasses, Endpoint, refuse_replica
+from .endpoint import ConnectionClasses, Endpoint
 from .errors import ReplyMismatchError
 from .faults import REDIS_ERRORS
-from .flow import Address, Effect, Flow, Send
+from .flow import Address, Effect, Flow, Look, Sleep
 from .pool import Pool
 from .settings import Settings
+from .strangers import misfit
 
 T = TypeVar("T")
 
@@ -56,8 +56,10 @@ class BlockingCarrier(CacheBase):
             raise
 
     def _perform(self, effect: Effect) -> Any:
-        if not isinstance(effect, Send):
+        if isinstance(effect, Sleep):
             return time.sleep(effect.seconds)
+        if isinstance(effect, Look):
+            return misfit(effect.address, effect.seconds, is_tls=self._endpoint.is_tls)
         try:
             seconds = min(effect.seconds, self._endpoint.socket_timeout)
             return self._pool(effect.address).exchange(effect.commands, seconds)
@@ -70,8 +72,7 @@ class BlockingCarrier(CacheBase):
     def _pool(self, address: Address) -> Pool:
         pool = self._pools.get(address)
         if pool is None or pool.pid != os.getpid():
-            connect = partial(self._endpoint.make_connection, address, _check_master)
-            pool = self._pools[address] = Pool(connect, self._endpoint.max_connections)
+            pool = self._pools[address] = Pool(address, self._endpoint)
         return pool
 
     def close(self) -> None:
@@ -88,9 +89,3 @@ class BlockingCarrier(CacheBase):
     ) -> None:
         """Close the connections."""
         self.close()
-
-
-def _check_master(connection: redis.Connection) -> None:
-    connection.on_connect()
-    connection.send_command("ROLE")
-    refuse_replica(connection.read_response())

@@ -33,7 +33,7 @@ def rebuild_indexes(call: Call, progress: Progress | None = None) -> Flow[int]:
     for address in call.routing.servers():
         cursor = b"0"
         while True:
-            step = Call(call.routing, call.settings)
+            step = Call(call.routing, call.settings, call.name)
             pattern = keys.pattern_of_metas(call.settings.prefix)
             scan = (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", SCAN_COUNT, b"TYPE", b"hash")
             cursor, metas = yield from ask(step, Request(b"", (scan,), address=address))
