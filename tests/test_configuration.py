@@ -9,10 +9,12 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis.asyncio
 
-from faults.reaching import connect, session, within
+from faults.reaching import connect, disconnect, session, within
 from sessioncache import AsyncSessionCache, ConfigurationError, SessionCache, UnavailableError
 from sessioncache.url import SCHEMES
+from support.facade import BlockingFacade, LoopThread
 from support.servers import (
     RedisServer,
     TLSMaterial,
@@ -141,7 +143,7 @@ def test_tls_to_a_port_without_it_is_refused(
     with RedisServer(unix=False) as server:
         cache = connect(f"{scheme}://localhost:{server.port}?{_options(material)}", timeout=TIMEOUT)
 
-        with within(TIMEOUT / 3), pytest.raises(ConfigurationError, match="use redis in place of rediss"):
+        with within(TIMEOUT / 2), pytest.raises(ConfigurationError, match="use redis in place of rediss"):
             cache.upsert_session(session())
 
 
@@ -170,7 +172,7 @@ def test_a_web_server_is_refused(connect: Callable[..., Any], scheme: str) -> No
     with _web_server() as port:
         cache = connect(f"{scheme}://127.0.0.1:{port}/" + "main" * ("sentinel" in scheme), timeout=TIMEOUT)
 
-        with within(TIMEOUT / 3), pytest.raises(ConfigurationError, match=r"HTTP|Redis' protocol"):
+        with within(TIMEOUT / 2), pytest.raises(ConfigurationError, match=r"HTTP|Redis' protocol"):
             cache.upsert_session(session())
 
 
@@ -236,6 +238,28 @@ def test_an_unknown_outcome_and_a_refusal_name_their_server(connect: Callable[..
         server.pause()
         with pytest.raises(UnavailableError, match=f"127.0.0.1:{server.port}/0: the connection was lost"):
             cache.delete_session("s")
+
+
+# what a connection says
+
+
+@pytest.mark.parametrize("password", [SECRET, "wrong"])
+def test_a_given_client_logs_in_by_its_provider(
+    client_kind: str, loop_thread: LoopThread, password: str
+) -> None:
+    provider = redis.UsernamePasswordCredentialProvider(password=password)
+    with RedisServer(config={"requirepass": SECRET}) as server:
+        options: Any = {"unix_socket_path": server.socket_path, "credential_provider": provider}
+        cache: Any = SessionCache(redis.Redis(**options))
+        if client_kind == "async":
+            cache = BlockingFacade(AsyncSessionCache(redis.asyncio.Redis(**options)), loop_thread)
+
+        if password == SECRET:
+            assert cache.get_session("s") is None
+        else:
+            with pytest.raises(ConfigurationError, match="WRONGPASS"):
+                cache.get_session("s")
+        disconnect(cache)
 
 
 # what a connection costs

@@ -22,6 +22,9 @@ __all__ = ["connect"]
 
 MANY = 8
 TIMEOUT = 1.0
+ENOUGH = 3.0
+"""Seconds: a ninth of them is enough for a live server on a busy machine."""
+
 NAME = "many.test"
 
 
@@ -47,7 +50,7 @@ def test_silent_servers_take_a_call_no_longer_than_its_timeout(
 
 def test_one_sentinel_among_silent_ones_is_found(connect: Callable[..., Any]) -> None:
     with RedisServer(unix=False) as server, FakeSentinel(server) as sentinel, _silent(MANY) as hosts:
-        cache = connect(f"redis+sentinel://{','.join([*hosts, sentinel.host])}/main", timeout=TIMEOUT)
+        cache = connect(f"redis+sentinel://{','.join([*hosts, sentinel.host])}/main", timeout=ENOUGH)
 
         cache.upsert_session(session())
         assert cache.get_session("s") is not None
@@ -59,7 +62,7 @@ def test_one_node_among_silent_ones_is_found(connect: Callable[..., Any]) -> Non
         admin = node.client()
         admin.execute_command("CLUSTER", "ADDSLOTS", *range(16_384))
         wait_for(lambda: admin.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "the cluster")
-        cache = connect(f"redis+cluster://{','.join([*hosts, f'127.0.0.1:{node.port}'])}", timeout=TIMEOUT)
+        cache = connect(f"redis+cluster://{','.join([*hosts, f'127.0.0.1:{node.port}'])}", timeout=ENOUGH)
 
         cache.upsert_session(session())
         assert cache.get_session("s") is not None
@@ -115,9 +118,9 @@ def test_one_address_among_silent_ones_is_found(
 ) -> None:
     with RedisServer(unix=False) as server, _black_holes(server.port, MANY) as addresses:
         resolve(NAME, [*addresses, "127.0.0.1"])
-        cache = connect(f"redis://{NAME}:{server.port}", timeout=TIMEOUT)
+        cache = connect(f"redis://{NAME}:{server.port}", timeout=ENOUGH)
 
-        with within(TIMEOUT):
+        with within(ENOUGH):
             cache.upsert_session(session())
 
 
@@ -133,4 +136,4 @@ def test_the_name_of_a_host_of_several_addresses_is_that_of_its_certificate(
         resolve(NAME, ["127.0.1.1", "127.0.0.1"])
 
         with pytest.raises(UnavailableError, match="Hostname mismatch"):
-            connect(f"rediss://{NAME}:{server.tls_port}?{options}", timeout=0.3).get_session("s")
+            connect(f"rediss://{NAME}:{server.tls_port}?{options}", timeout=ENOUGH).get_session("s")

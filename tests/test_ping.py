@@ -40,6 +40,14 @@ def test_a_server_that_does_not_answer_is_unavailable(connect: Callable[..., Any
             cache.ping()
 
 
+@pytest.mark.parametrize("call", ["ping", "rebuild_indexes"])
+def test_where_nobody_says_where_keys_are_is_unavailable(connect: Callable[..., Any], call: str) -> None:
+    cache = connect("redis+cluster://127.0.0.1:1,127.0.0.1:2", timeout=0.2)
+
+    with within(0.2), pytest.raises(UnavailableError, match="gave up"):
+        getattr(cache, call)()
+
+
 @pytest.mark.cluster
 def test_of_a_cluster_every_master_has_to_answer(cluster: RedisCluster, connect: Callable[..., Any]) -> None:
     cache = connect(cluster.url, timeout=0.5)

@@ -9,14 +9,13 @@ from functools import partial
 from typing import Any
 
 from redis.asyncio import Connection
+from redis.exceptions import BusyLoadingError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .endpoint import Endpoint
 from .faults import REDIS_ERRORS, NotSentError, without_arguments
 from .flow import Address, Command, pack_commands
-from .pool import OTHER_STEPS
 
 
 class AsyncPool:
@@ -58,9 +57,7 @@ class AsyncPool:
     async def _new_connection(self, seconds: float) -> Connection:
         try:
             hosts = await _addresses(self._address)
-            connection: Connection = self._endpoint.make_connection(
-                self._address, seconds / (len(hosts) + OTHER_STEPS)
-            )
+            connection: Connection = self._endpoint.make_connection(self._address, seconds, len(hosts))
         except (*REDIS_ERRORS, UnicodeError) as exc:  # the latter of a host that IDNA cannot encode
             raise NotSentError from exc
         try:
@@ -143,6 +140,6 @@ def _is_closing(connection: Connection) -> bool:
 
 async def _read(connection: Connection) -> Any:
     try:
-        return await connection.read_response()
-    except ResponseError as error:
+        return await connection.read_response(disconnect_on_error=False)
+    except (ResponseError, BusyLoadingError) as error:  # the latter is a reply, too, and no lost connection
         return without_arguments(error)

@@ -21,6 +21,9 @@ from .url import REDIS_PORT, SENTINEL_PORT, ParsedUrl, parse_url
 MAX_CONNECTIONS: Final = 32
 """Connections to one server: one thread of Redis serves them all, so more of them would only wait there."""
 
+OTHER_STEPS: Final = 2
+"""Shares of a call's time, beside one for each address of the host: TLS, and all that follows."""
+
 
 class ConnectionClasses(NamedTuple):
     """The classes of redis-py, blocking or asyncio, that speak to a server."""
@@ -47,17 +50,21 @@ class Endpoint:
     socket_timeout: float = math.inf
     socket_connect_timeout: float = math.inf
 
-    def make_connection(self, address: Address, seconds: float) -> Any:
-        """Return a connection to one server, yet to be opened, each step of which may wait so long."""
+    def make_connection(self, address: Address, seconds: float, ways: int = 1) -> Any:
+        """Return a connection to one server, yet to be opened in so many seconds.
+
+        `ways` is how many addresses the host has: each may keep silent, and gets its share of the time.
+        """
         options = {
             name: value for name, value in self._options(address).items() if name not in INTRODUCTION_OPTIONS
         }
         if address.port:
             options |= {"host": address.host, "port": address.port}
+        share = seconds / (ways + OTHER_STEPS)
         return self.connection_class(
             **options,
-            socket_timeout=seconds,
-            socket_connect_timeout=min(seconds, self.socket_connect_timeout),
+            socket_timeout=share,
+            socket_connect_timeout=min(share, self.socket_connect_timeout),
         )
 
     def introduction(self, address: Address) -> Introduction:

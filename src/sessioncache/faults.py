@@ -145,12 +145,17 @@ def action(exc: BaseException, *, writes: bool) -> Action:
     return Action.RAISE
 
 
+def is_refusal(exc: BaseException) -> bool:
+    """Tell whether a server answered, if only that it does not serve."""
+    return code(exc) not in (_CONNECT, _LOST)
+
+
 def may_pass(exc: BaseException) -> bool:
     """Tell whether what was not sent may be taken a moment later."""
     return code(exc) in _SURELY_NOT_RUN
 
 
-def without_arguments(error: redis_errors.ResponseError) -> redis_errors.ResponseError:
+def without_arguments(error: redis_errors.RedisError) -> redis_errors.RedisError:
     """Cut what Redis repeats of a command that it does not know: of AUTH, that is the password."""
     error.args = tuple(str(word).partition(", with args beginning with")[0] for word in error.args)
     return error

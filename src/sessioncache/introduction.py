@@ -56,11 +56,12 @@ class Introduction:
         """Raise what is wrong with a server, by its replies to the commands."""
         for (name, *_), reply in zip(commands, replies, strict=True):
             if name == b"HELLO" and isinstance(reply, list):
-                self._check_kind(dict(zip(reply[::2], reply[1::2], strict=False)))
+                pairs = zip(reply[::2], reply[1::2], strict=False)
+                self._check_kind(dict(pair for pair in pairs if _are_words(*pair)))
             elif name != b"HELLO" and isinstance(reply, Exception):
                 raise reply
 
-    def _check_kind(self, said: Mapping[bytes, Any]) -> None:
+    def _check_kind(self, said: Mapping[bytes, bytes]) -> None:
         """Refuse another kind of server, and a replica: what it lacks need not be missing.
 
         A node of a cluster may be a replica: it knows where keys are, and gives none away.
@@ -71,3 +72,7 @@ class Introduction:
             raise ReadOnlyError(
                 "it is a replica, and may be behind: connect to its master", status_code="READONLY"
             )
+
+
+def _are_words(*parts: Any) -> bool:
+    return all(isinstance(part, bytes) for part in parts)

@@ -11,15 +11,12 @@ from time import monotonic
 from typing import Any, Final
 
 from redis import Connection
+from redis.exceptions import BusyLoadingError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 
 from .endpoint import Endpoint
 from .faults import REDIS_ERRORS, NotSentError, without_arguments
 from .flow import Address, Command, pack_commands
-
-OTHER_STEPS: Final = 3
-"""Shares of the time that is left of a call, beside one for each address of the host: TLS, login, call."""
 
 SHORTEST_WAIT: Final = 0.001
 """Seconds a socket waits at the least: 0 would mean non-blocking."""
@@ -130,10 +127,9 @@ class Pool:
 
     def _new_connection(self, deadline: float) -> Connection:
         try:
-            steps = _count_addresses(self._address) + OTHER_STEPS
-            connection: Connection = self._endpoint.make_connection(
-                self._address, max((deadline - monotonic()) / steps, SHORTEST_WAIT)
-            )
+            count = _count_addresses(self._address)
+            seconds = max(deadline - monotonic(), SHORTEST_WAIT)
+            connection: Connection = self._endpoint.make_connection(self._address, seconds, count)
             connection.redis_connect_func = partial(_limit_reading, deadline)
             connection.connect()
             self._introduce(connection, deadline)
@@ -149,7 +145,7 @@ class Pool:
         commands = introduction.commands(connection, provider.get_credentials() if provider else ())
         try:
             introduction.check(commands, _converse(connection, commands, deadline))
-        except REDIS_ERRORS:
+        except BaseException:
             connection.disconnect()
             raise
 
@@ -202,6 +198,6 @@ def _limit_waiting(connection: Connection, deadline: float) -> None:
 
 def _read(connection: Connection) -> Any:
     try:
-        return connection.read_response()
-    except ResponseError as error:
+        return connection.read_response(disconnect_on_error=False)
+    except (ResponseError, BusyLoadingError) as error:  # the latter is a reply, too, and no lost connection
         return without_arguments(error)

@@ -59,6 +59,7 @@ class Call:
     name: str = "call"
     started: float = field(default_factory=monotonic)
     pause: float = FIRST_PAUSE
+    asked: float = 0.0
     failed_on: tuple[str, ...] = ()
 
     def seconds_left(self) -> float:
@@ -72,11 +73,12 @@ class Call:
     def rest(self, exc: BaseException, server: str) -> Flow[None]:
         """Wait before a retry, longer each time; raise UnavailableError where no time is left for one.
 
-        A retry gets as long as the pause before it: one cut short would turn a refusal that is known into an
-        outcome that is not.
+        A retry gets as long as the pause before it, and as a server that refused took: one cut short would
+        turn a refusal that is known into an outcome that is not.
         """
         pause = self.pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards no secret
-        if 2 * pause >= self.seconds_left():
+        least = max(pause, monotonic() - self.asked) if faults.is_refusal(exc) else pause
+        if pause + least >= self.seconds_left():
             took = monotonic() - self.started
             raise UnavailableError(f"{server}: gave up after {took:.2f} s: {faults.describe(exc)}") from exc
         self.pause = min(self.pause * 2, LONGEST_PAUSE)
@@ -91,6 +93,7 @@ def ask(call: Call, request: Request) -> Flow[Any]:
     asking: Address | None = None
     while True:
         address = asking
+        call.asked = monotonic()
         try:
             address = address or request.address or (yield from locate(call, request.key))
             replies = yield Send(address, _wire(request, asking), call.seconds_left())

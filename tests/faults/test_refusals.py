@@ -130,11 +130,11 @@ def test_while_it_is_loading_for_too_long_calls_are_unavailable(
     binary: str | None, connect: Callable[..., Any]
 ) -> None:
     with _loading_server(binary) as (server, start):
-        cache = connect(server.url, timeout=2 * TIMEOUT)
+        cache = connect(server.url, timeout=4 * TIMEOUT)
         start()
 
-        _fails(lambda: cache.get_session("s"), "LOADING", 2 * TIMEOUT)
-        _fails(lambda: cache.upsert_run("s", a_run("r1")), "LOADING", 2 * TIMEOUT)
+        _fails(lambda: cache.get_session("s"), "LOADING", 4 * TIMEOUT)
+        _fails(lambda: cache.upsert_run("s", a_run("r1")), "LOADING", 4 * TIMEOUT)
         wait_for(server._answers, "the server to have loaded")
         assert run_ids(cache.get_session("s")) == ["r0"]
 

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from faults.reaching import a_run, disconnect, run_ids, session, within
-from sessioncache import ConfigurationError, OutcomeUnknownError, SessionCacheError, UnavailableError
+from sessioncache import (
+    ConfigurationError,
+    OutcomeUnknownError,
+    ReplyMismatchError,
+    SessionCacheError,
+    UnavailableError,
+)
 from support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -332,6 +338,14 @@ def test_a_server_of_another_protocol_is_refused_before_anything_is_sent(connect
         for call in (lambda: cache.get_session("s"), lambda: cache.upsert_session(session())):
             with within(0), pytest.raises(ConfigurationError, match="does not speak Redis' protocol"):
                 call()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"*2\r\n*0\r\n*0\r\n", b"*2\r\n$4\r\nmode\r\n*0\r\n", b":1\r\n", b"*-1\r\n"]
+)
+def test_an_answer_to_another_question_is_an_error_of_ours(connect: Any, answer: bytes) -> None:
+    with _speaking(itertools.repeat(answer)) as port, pytest.raises(ReplyMismatchError):
+        connect(f"redis://127.0.0.1:{port}", timeout=TIMEOUT).ping()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sessioncache import keys
 from sessioncache.errors import InvalidArgumentError
 from sessioncache.flow import Flow, Request
-from sessioncache.resilience import Call, ask, ask_all, locate
+from sessioncache.resilience import Call, ask, ask_all
 
 from .writing import LIST_SESSION, optional_number
 
@@ -29,7 +29,8 @@ def rebuild_indexes(call: Call, progress: Progress | None = None) -> Flow[int]:
     if progress is not None and not callable(progress):
         raise InvalidArgumentError("progress must be a function of one number")
     done = 0
-    yield from locate(call, keys.index_of_all(call.settings.prefix))
+    index = keys.index_of_all(call.settings.prefix)
+    yield from ask(call, Request(index, ((b"EXISTS", index),)))  # finds out where keys are
     for address in call.routing.servers():
         cursor = b"0"
         while True:
