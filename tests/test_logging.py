@@ -1,13 +1,16 @@
-"""The logger `sessioncache`: one line for a call that was repeated, one for a damaged session, no payload."""
+"""The logger `sessioncache`: a line when retrying begins and one when it ends, one for a damaged session."""
 
 from __future__ import annotations
 
 import logging
+import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from faults.reaching import a_run, connect, session
+from sessioncache import SessionCacheError, outages
 from support.wire import FaultProxy
 
 if TYPE_CHECKING:
@@ -52,18 +55,67 @@ def test_a_call_that_just_works_says_nothing(cache: Any, caplog: pytest.LogCaptu
     assert _lines(caplog) == []
 
 
-def test_each_repetition_of_a_call_is_one_line(
+@pytest.fixture
+def _always_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no line wait for the second after the one before it."""
+    monkeypatch.setattr(outages, "SECONDS_BETWEEN_LINES", 0)
+
+
+@pytest.mark.usefixtures("_always_due")
+def test_retrying_is_a_line_when_it_begins_and_one_when_it_ends(
     proxy: FaultProxy, connect: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = connect(proxy.url, prefix="logged")
     cache.upsert_session(session(runs=1, metadata={"x": PAYLOAD}))
-    proxy.arm("half_reply", times=2)
+    proxy.arm("half_reply", times=3)
+    cache.get_session("s")
     cache.get_session("s")
 
-    lines = _lines(caplog)
-    assert len(lines) == 2
-    assert all(line.startswith("retrying: ") and "\n" not in line for line in lines)
+    first, last = _lines(caplog)
+    server = re.escape(f"127.0.0.1:{proxy.port}/0")
+    assert re.fullmatch(f"retrying: {server}, get_session, attempt 1: the connection was lost .*", first)
+    assert re.fullmatch(rf"serving again: {server}, get_session, attempt 4, after [\d.]+ s", last)
     assert PAYLOAD not in caplog.text
+
+
+@pytest.mark.usefixtures("_always_due")
+def test_the_end_of_an_outage_that_outlasted_its_calls_is_told_by_a_later_one(
+    proxy: FaultProxy, connect: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = connect(proxy.url, prefix="logged", timeout=0.1)
+    with proxy.refusing():
+        for _ in range(3):
+            with pytest.raises(SessionCacheError):
+                cache.upsert_run("s", a_run())
+    cache.delete_session("s")
+
+    assert [line.split(":")[0] for line in _lines(caplog)] == ["retrying", "serving again"]
+    assert ", upsert_run, attempt 1: " in caplog.messages[0]
+    assert ", delete_session, attempt 1, after " in caplog.messages[1]
+
+
+def test_an_outage_is_no_flood(
+    proxy: FaultProxy, connect: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """At most a line a second of one server, though it fails and serves in turn."""
+    cache = connect(proxy.url, prefix="logged", timeout=0.4)
+
+    def fail() -> None:
+        with pytest.raises(SessionCacheError):
+            cache.get_session("s")
+
+    with proxy.refusing():
+        calls = [threading.Thread(target=fail) for _ in range(50)]
+        for call in calls:
+            call.start()
+        for call in calls:
+            call.join()
+    for _ in range(10):
+        proxy.arm("half_reply")
+        cache.get_session("s")
+
+    lines = [record for record in caplog.records if record.name == "sessioncache"]
+    assert len(lines) <= 1 + (lines[-1].created - lines[0].created)
 
 
 @pytest.mark.parametrize("key", ["meta", "runs"])

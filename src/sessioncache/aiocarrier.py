@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -14,11 +13,12 @@ from redis.asyncio.retry import Retry
 from .aiopool import AsyncPool
 from .base import CacheBase
 from .embedded import embedded_async_client
-from .endpoint import ConnectionClasses, Endpoint, refuse_replica
+from .endpoint import ConnectionClasses, Endpoint
 from .errors import ReplyMismatchError
 from .faults import REDIS_ERRORS
-from .flow import Address, Await, Effect, Flow, Send
+from .flow import Address, Await, Effect, Flow, Look, Sleep
 from .settings import Settings
+from .strangers import misfit
 
 T = TypeVar("T")
 Pools = dict[Address, AsyncPool]
@@ -61,18 +61,21 @@ class AsyncCarrier(CacheBase):
             raise
 
     async def _perform(self, effect: Effect) -> Any:
-        if isinstance(effect, Send):
-            seconds = min(effect.seconds, self._endpoint.socket_timeout)
-            return await self._pool(effect.address).exchange(effect.commands, seconds)
+        if isinstance(effect, Sleep):
+            return await asyncio.sleep(effect.seconds)
         if isinstance(effect, Await):
             return await effect.awaitable
-        return await asyncio.sleep(effect.seconds)
+        if isinstance(effect, Look):
+            return await asyncio.to_thread(
+                misfit, effect.address, effect.seconds, is_tls=self._endpoint.is_tls
+            )
+        seconds = min(effect.seconds, self._endpoint.socket_timeout)
+        return await self._pool(effect.address).exchange(effect.commands, seconds)
 
     def _pool(self, address: Address) -> AsyncPool:
         pools = self._pools()
         if address not in pools:
-            connect = partial(self._endpoint.make_connection, address, _check_master)
-            pools[address] = AsyncPool(connect, self._endpoint.max_connections)
+            pools[address] = AsyncPool(address, self._endpoint)
         return pools[address]
 
     def _pools(self) -> Pools:
@@ -108,9 +111,3 @@ class AsyncCarrier(CacheBase):
     ) -> None:
         """Close the connections of the running loop."""
         await self.aclose()
-
-
-async def _check_master(connection: redis.Connection) -> None:
-    await connection.on_connect()
-    await connection.send_command("ROLE")
-    refuse_replica(await connection.read_response())

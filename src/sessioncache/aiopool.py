@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Connection
+from redis.exceptions import BusyLoadingError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .faults import REDIS_ERRORS, NotSentError
-from .flow import Command, pack_commands
+from .endpoint import Endpoint
+from .faults import REDIS_ERRORS, NotSentError, without_arguments
+from .flow import Address, Command, pack_commands
 
 
 class AsyncPool:
     """A limited number of connections; tasks that find all of them busy wait in line."""
 
-    def __init__(self, make_connection: Callable[[float], Connection], size: int) -> None:
-        self._make_connection = make_connection
+    def __init__(self, address: Address, endpoint: Endpoint) -> None:
+        self._address = address
+        self._endpoint = endpoint
         self._idle: list[Connection] = []
-        self._slots = asyncio.Semaphore(size)
+        self._slots = asyncio.Semaphore(endpoint.max_connections)
         self._closed = False
 
     async def exchange(self, commands: Sequence[Command], seconds: float) -> list[Any]:
@@ -50,18 +55,29 @@ class AsyncPool:
         return None
 
     async def _new_connection(self, seconds: float) -> Connection:
-        connection = self._make_connection(seconds)
         try:
-            await connection.connect()
+            hosts = await _addresses(self._address)
+            connection: Connection = self._endpoint.make_connection(self._address, seconds, len(hosts))
+        except (*REDIS_ERRORS, UnicodeError) as exc:  # the latter of a host that IDNA cannot encode
+            raise NotSentError from exc
+        try:
+            await _open(connection, hosts)
+            connection.socket_timeout = None
+            await self._introduce(connection)
         except REDIS_ERRORS as exc:
-            # redis-py wraps in a ConnectionError what a server on a unix socket says to a login.
-            said = exc.__cause__ if isinstance(exc.__cause__, RedisError) else exc
-            raise NotSentError from said
+            await connection.disconnect(nowait=True)
+            raise NotSentError from exc
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        connection.socket_timeout = None
         return connection
+
+    async def _introduce(self, connection: Connection) -> None:
+        introduction = self._endpoint.introduction(self._address)
+        provider = introduction.credential_provider
+        credentials = await provider.get_credentials_async() if provider else ()
+        commands = introduction.commands(connection, credentials)
+        introduction.check(commands, await _converse(connection, commands))
 
     async def _put_back(self, connection: Connection) -> None:
         if self._closed:
@@ -77,6 +93,31 @@ class AsyncPool:
         self._closed = True
         idle, self._idle = self._idle, []
         await asyncio.gather(*(connection.disconnect() for connection in idle), return_exceptions=True)
+
+
+async def _addresses(address: Address) -> list[str]:
+    """Return the addresses of a host, each of which is tried; one that is empty for what is no host."""
+    if not address.port:
+        return [""]
+    found = await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    return [str(place[0]) for *_, place in found]
+
+
+async def _open(connection: Any, hosts: Sequence[str]) -> None:
+    """Connect to the first address that takes it; asyncio would give all the time to the first of them."""
+    if len(hosts) == 1:
+        return await connection.connect()
+    arguments = connection._connection_arguments()  # noqa: SLF001 - redis-py takes no other name for TLS
+    if "ssl" in arguments:
+        arguments = {**arguments, "server_hostname": connection.host}
+    for place, host in enumerate(hosts, 1):
+        connection._connection_arguments = partial(dict, arguments, host=host)  # noqa: SLF001 - as above
+        try:
+            return await connection.connect()
+        except (RedisConnectionError, RedisTimeoutError):
+            if place == len(hosts):
+                raise
+    return None
 
 
 async def _converse(connection: Connection, commands: Sequence[Command]) -> list[Any]:
@@ -99,6 +140,6 @@ def _is_closing(connection: Connection) -> bool:
 
 async def _read(connection: Connection) -> Any:
     try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
+        return await connection.read_response(disconnect_on_error=False)
+    except (ResponseError, BusyLoadingError) as error:  # the latter is a reply, too, and no lost connection
+        return without_arguments(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from typing import Any, ClassVar, Self, TypedDict, Unpack
 
@@ -74,8 +75,9 @@ class CacheBase:
         self._settings = settings
         self._routing = endpoint.make_routing()
 
-    def _call(self) -> Call:
-        return Call(self._routing, self._settings)
+    def _call(self, name: str = "") -> Call:
+        """Begin a call; its name, in the log, is that of the method that begins it."""
+        return Call(self._routing, self._settings, name or sys._getframe(1).f_code.co_name)  # noqa: SLF001
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(prefix={self._settings.prefix!r}, {self._routing!r})"
+        return f"{type(self).__name__}({self._routing!r}, prefix={self._settings.prefix!r})"

@@ -6,7 +6,6 @@ import inspect
 import os
 import time
 from collections.abc import Awaitable
-from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -15,12 +14,13 @@ from redis.retry import Retry
 
 from .base import CacheBase
 from .embedded import embedded_client
-from .endpoint import ConnectionClasses, Endpoint, refuse_replica
+from .endpoint import ConnectionClasses, Endpoint
 from .errors import InvalidArgumentError, ReplyMismatchError
 from .faults import REDIS_ERRORS
-from .flow import Address, Await, Effect, Flow, Sleep
+from .flow import Address, Await, Effect, Flow, Look, Sleep
 from .pool import Pool
 from .settings import Settings
+from .strangers import misfit
 
 T = TypeVar("T")
 
@@ -62,6 +62,8 @@ class BlockingCarrier(CacheBase):
             return time.sleep(effect.seconds)
         if isinstance(effect, Await):
             return _refuse(effect.awaitable)
+        if isinstance(effect, Look):
+            return misfit(effect.address, effect.seconds, is_tls=self._endpoint.is_tls)
         try:
             seconds = min(effect.seconds, self._endpoint.socket_timeout)
             return self._pool(effect.address).exchange(effect.commands, seconds)
@@ -74,8 +76,7 @@ class BlockingCarrier(CacheBase):
     def _pool(self, address: Address) -> Pool:
         pool = self._pools.get(address)
         if pool is None or pool.pid != os.getpid():
-            connect = partial(self._endpoint.make_connection, address, _check_master)
-            pool = self._pools[address] = Pool(connect, self._endpoint.max_connections)
+            pool = self._pools[address] = Pool(address, self._endpoint)
         return pool
 
     def close(self) -> None:
@@ -98,9 +99,3 @@ def _refuse(awaitable: Awaitable[object]) -> NoReturn:
     if inspect.iscoroutine(awaitable):
         awaitable.close()
     raise InvalidArgumentError("change must not be asynchronous here: only AsyncSessionCache awaits it")
-
-
-def _check_master(connection: redis.Connection) -> None:
-    connection.on_connect()
-    connection.send_command("ROLE")
-    refuse_replica(connection.read_response())

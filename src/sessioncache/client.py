@@ -13,6 +13,7 @@ from .operations import (
     history,
     listing,
     messages,
+    ping,
     rebuilding,
     refreshing,
     runs,
@@ -225,6 +226,19 @@ class SessionCache(BlockingCarrier):
         own.
         """
         return self._run(rebuilding.rebuild_indexes(self._call(), progress))
+
+    def ping(self) -> float:
+        """Check that Redis answers, in a cluster every master: one round trip each.
+
+        A probe of readiness. It waits for a server that is starting or being replaced, as every call does.
+
+        Returns:
+            The seconds that the slowest answer took, connecting included.
+
+        Raises:
+            UnavailableError: Redis does not answer within `timeout`, or refuses.
+        """
+        return self._run(ping.ping(self._call()))
 
     def refresh(self, session: WorkflowSession) -> bool:
         """Bring a loaded session object up to date, in place; False where nothing had changed.

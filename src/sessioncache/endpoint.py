@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from redis import Connection, SSLConnection
 from redis.backoff import NoBackoff
-from redis.exceptions import ReadOnlyError
 
 from .errors import InvalidArgumentError
 from .flow import Address
+from .introduction import OPTIONS as INTRODUCTION_OPTIONS
+from .introduction import Introduction
 from .resilience import Routing
 from .routing import Cluster, Sentinels, SingleServer
 from .url import REDIS_PORT, SENTINEL_PORT, ParsedUrl, parse_url
 
 MAX_CONNECTIONS: Final = 32
 """Connections to one server: one thread of Redis serves them all, so more of them would only wait there."""
+
+OTHER_STEPS: Final = 2
+"""Shares of a call's time, beside one for each address of the host: TLS, and all that follows."""
 
 
 class ConnectionClasses(NamedTuple):
@@ -40,23 +44,36 @@ class Endpoint:
     connection_class: type[Any]
     options: Mapping[str, Any] = field(repr=False)
     sentinel_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    checks_master: bool = False
+    is_cluster: bool = False
+    is_tls: bool = False
     max_connections: int = MAX_CONNECTIONS
     socket_timeout: float = math.inf
     socket_connect_timeout: float = math.inf
 
-    def make_connection(self, address: Address, check_master: Callable[..., Any], seconds: float) -> Any:
-        """Return a connection to one server, yet to be opened, each step of which may wait so long."""
-        options = dict(self.sentinel_options if address.is_sentinel else self.options)
+    def make_connection(self, address: Address, seconds: float, ways: int = 1) -> Any:
+        """Return a connection to one server, yet to be opened in so many seconds.
+
+        `ways` is how many addresses the host has: each may keep silent, and gets its share of the time.
+        """
+        options = {
+            name: value for name, value in self._options(address).items() if name not in INTRODUCTION_OPTIONS
+        }
         if address.port:
             options |= {"host": address.host, "port": address.port}
-        if self.checks_master and not address.is_sentinel:
-            options["redis_connect_func"] = check_master
+        share = seconds / (ways + OTHER_STEPS)
         return self.connection_class(
             **options,
-            socket_timeout=seconds,
-            socket_connect_timeout=min(seconds, self.socket_connect_timeout),
+            socket_timeout=share,
+            socket_connect_timeout=min(share, self.socket_connect_timeout),
         )
+
+    def introduction(self, address: Address) -> Introduction:
+        """Return what a connection to a server says first."""
+        mode = b"sentinel" if address.is_sentinel else b"cluster" if self.is_cluster else b"standalone"
+        return Introduction(mode, self._options(address))
+
+    def _options(self, address: Address) -> Mapping[str, Any]:
+        return self.sentinel_options if address.is_sentinel else self.options
 
 
 def endpoint_from_url(url: str, classes: ConnectionClasses) -> Endpoint:
@@ -64,7 +81,9 @@ def endpoint_from_url(url: str, classes: ConnectionClasses) -> Endpoint:
     parsed = parse_url(url)
     options = dict(parsed.options)
     if parsed.scheme == "memory":
-        return endpoint_of_client(classes.embedded(parsed.addresses[0].host), classes)
+        endpoint = endpoint_of_client(classes.embedded(parsed.addresses[0].host), classes)
+        named = Address(f"memory://{parsed.addresses[0].host}", 0)
+        return replace(endpoint, make_routing=lambda: SingleServer(named))
     ours = {name: options.pop(name) for name in _ENDPOINT_OPTIONS if name in options}
     sentinel_login = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
     tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
@@ -77,7 +96,8 @@ def endpoint_from_url(url: str, classes: ConnectionClasses) -> Endpoint:
         classes.unix if parsed.scheme == "unix" else classes.tls if parsed.is_tls else classes.tcp,
         _settled(options, classes),
         _settled(sentinel_login | tls, classes),
-        checks_master=parsed.topology == "sentinel",
+        is_cluster=parsed.topology == "cluster",
+        is_tls=parsed.is_tls,
         **ours,
     )
 
@@ -88,9 +108,10 @@ _ENDPOINT_OPTIONS: Final = ("max_connections", "socket_timeout", "socket_connect
 def _routing_maker(parsed: ParsedUrl) -> Callable[[], Routing]:
     if parsed.topology == "cluster":
         return lambda: Cluster(parsed.addresses)
+    db = parsed.options.get("db", 0)
     if parsed.topology == "sentinel":
-        return lambda: Sentinels(parsed.addresses, parsed.service or "")
-    return lambda: SingleServer(parsed.addresses[0])
+        return lambda: Sentinels(parsed.addresses, parsed.service or "", db)
+    return lambda: SingleServer(parsed.addresses[0]._replace(db=db))
 
 
 def endpoint_of_client(client: Any, classes: ConnectionClasses) -> Endpoint:
@@ -108,10 +129,23 @@ def endpoint_of_client(client: Any, classes: ConnectionClasses) -> Endpoint:
     if hasattr(pool, "sentinel_manager"):
         return _endpoint_of_sentinel_pool(pool, classes)
     options = pool.connection_kwargs
-    address = Address(options.get("host", "localhost"), int(options.get("port", REDIS_PORT)))
+    settled = _settled(options, classes)
+    address = Address(options.get("host", "localhost"), int(options.get("port", REDIS_PORT)), db=_db(options))
     if "path" in options:
-        address = Address(options["path"], 0)
-    return Endpoint(lambda: SingleServer(address), pool.connection_class, _settled(options, classes))
+        address = Address(options["path"], 0, db=_db(options))
+    elif "server" in options:  # of fakeredis, which tells its servers by host and port, and opens no socket
+        address = Address("memory://", 0, db=_db(options))
+        settled |= {name: options[name] for name in ("host", "port") if name in options}
+    return Endpoint(
+        lambda: SingleServer(address),
+        pool.connection_class,
+        settled,
+        is_tls=issubclass(pool.connection_class, classes.tls),
+    )
+
+
+def _db(options: Mapping[str, Any]) -> int:
+    return int(options.get("db") or 0)
 
 
 def _endpoint_of_cluster(nodes: Any, classes: ConnectionClasses) -> Endpoint:
@@ -125,7 +159,11 @@ def _endpoint_of_cluster(nodes: Any, classes: ConnectionClasses) -> Endpoint:
     connection_class = options.get("connection_class") or (SSLConnection if encrypted else Connection)
     _check_same_color(connection_class, classes)
     return Endpoint(
-        lambda: Cluster(addresses, nodes.address_remap), connection_class, _settled(options, classes)
+        lambda: Cluster(addresses, nodes.address_remap),
+        connection_class,
+        _settled(options, classes),
+        is_cluster=True,
+        is_tls=issubclass(connection_class, classes.tls),
     )
 
 
@@ -139,11 +177,11 @@ def _endpoint_of_sentinel_pool(pool: Any, classes: ConnectionClasses) -> Endpoin
     )
     is_tls = issubclass(pool.connection_class, classes.tls)
     return Endpoint(
-        lambda: Sentinels(addresses, pool.service_name),
+        lambda: Sentinels(addresses, pool.service_name, _db(pool.connection_kwargs)),
         classes.tls if is_tls else classes.tcp,
         _settled(pool.connection_kwargs, classes),
         _settled(sentinels[0], classes),
-        checks_master=True,
+        is_tls=is_tls,
     )
 
 
@@ -190,9 +228,3 @@ _NOT_FOR_CONNECTIONS: Final = (
     "max_connections",
 )
 """Beginnings of options that belong to the client, or that every call sets anew."""
-
-
-def refuse_replica(role: Sequence[Any]) -> None:
-    """Raise what a replica raises for a write, by its answer to ROLE: what it lacks need not be missing."""
-    if role[0] != b"master":
-        raise ReadOnlyError("the server is no master, or no longer", status_code="READONLY")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum, auto
-from typing import Final
+from typing import Any, Final
 
 from redis import exceptions as redis_errors
 
@@ -23,7 +23,15 @@ from .errors import (
 
 
 class NotSentError(Exception):
-    """No connection could be had, so nothing was sent; the cause says why."""
+    """No connection could be had, so nothing was sent; the cause says why.
+
+    Attributes:
+        address: The server that was asked, if only who asked it knows.
+    """
+
+    def __init__(self, address: Any = None) -> None:
+        super().__init__()
+        self.address = address
 
 
 class Action(Enum):
@@ -45,7 +53,29 @@ RedirectError = redis_errors.AskError
 _LOST: Final = "LOST"
 _CONNECT: Final = "CONNECT"
 
-_DENIED: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM", "DENIED"})
+MISCONFIGURED: Final = "MISCONFIGURED"
+"""Not a code of Redis: the server is not what the URL says, or lacks what it asks for."""
+
+_ADVICE: Final = {
+    "NOAUTH": "give a user and a password",
+    "WRONGPASS": "correct the user and the password",
+    "NOPERM": "allow it by ACL SETUSER",
+}
+"""What to do about a server that will go on refusing, by its code."""
+
+_ADVICE_FOR_WORDS: Final = {
+    "DB index": "choose another db",
+    "not allowed in cluster mode": "use redis+cluster://",
+    "cluster support disabled": "use redis://",
+    "unknown command": "neither rename nor disable it",
+    "Client names": "choose another client_name",
+}
+"""The same, by words of a refusal whose code is ERR."""
+
+_FOR_GOOD: Final = frozenset({*_ADVICE, "DENIED", MISCONFIGURED})
+
+LONGEST_WORDS: Final = 200
+"""Letters of what a server says that are repeated."""
 
 _SURELY_NOT_RUN: Final = frozenset(
     {
@@ -73,8 +103,10 @@ def code(exc: BaseException) -> str:
     """Return the code of an error: what Redis put first, CONNECT, or LOST after something was sent."""
     if isinstance(exc, NotSentError):
         inner = code(exc.__cause__) if exc.__cause__ else _CONNECT
-        return inner if inner in _DENIED or inner in _SURELY_NOT_RUN else _CONNECT
-    if "max number of clients reached" in str(exc):
+        if isinstance(exc.__cause__, redis_errors.InvalidResponse):
+            return MISCONFIGURED
+        return inner if inner in _FOR_GOOD or inner in _SURELY_NOT_RUN else _CONNECT
+    if "max number of clients" in str(exc):
         return "MAXCLIENTS"
     stated = getattr(exc, "status_code", None)
     if stated is None and not isinstance(exc, redis_errors.ResponseError):
@@ -91,6 +123,8 @@ def _code_of_err(exc: BaseException) -> str:
         return "NOAUTH"
     if "user executing the script can't" in str(exc) or "ACL failure in script" in str(exc):
         return "NOPERM"
+    if _advice(exc):
+        return MISCONFIGURED
     wrapped = _CODE_IN_SCRIPT_ERROR.search(str(exc))
     return wrapped[1] if wrapped else "ERR"
 
@@ -98,6 +132,11 @@ def _code_of_err(exc: BaseException) -> str:
 def is_command_refused(error: bytes) -> bool:
     """Tell whether a command got this error in a script because the user may not run it."""
     return _REFUSED_COMMAND.search(error.decode(errors="replace")) is not None
+
+
+def _advice(exc: BaseException) -> str:
+    """Return what to change if a server refuses by words that are known."""
+    return next((advice for words, advice in _ADVICE_FOR_WORDS.items() if words in str(exc)), "")
 
 
 def action(exc: BaseException, *, writes: bool) -> Action:
@@ -114,25 +153,46 @@ def action(exc: BaseException, *, writes: bool) -> Action:
     return Action.RAISE
 
 
-def translate(exc: BaseException, *, writes: bool) -> SessionCacheError:
+def is_refusal(exc: BaseException) -> bool:
+    """Tell whether a server answered, if only that it does not serve."""
+    return code(exc) not in (_CONNECT, _LOST)
+
+
+def may_pass(exc: BaseException) -> bool:
+    """Tell whether what was not sent may be taken a moment later."""
+    return code(exc) in _SURELY_NOT_RUN
+
+
+def without_arguments(error: redis_errors.RedisError) -> redis_errors.RedisError:
+    """Cut what Redis repeats of a command that it does not know: of AUTH, that is the password."""
+    error.args = tuple(str(word).partition(", with args beginning with")[0] for word in error.args)
+    return error
+
+
+def translate(exc: BaseException, server: str, *, writes: bool) -> SessionCacheError:
     """Return the error of ours that says what an exception of redis-py means."""
     found = code(exc)
     if found == "WRONGTYPE":
         return DamagedSessionError("a key of this session holds another type: something else wrote it")
-    if found == "NOPERM":
-        words = exc.__cause__ if isinstance(exc, NotSentError) else exc
-        return ConfigurationError(f"the Redis user lacks a permission: NOPERM {words}")
     if found == _LOST and writes:
-        return OutcomeUnknownError("the connection was lost after a write was sent; repeating it is safe")
-    return UnavailableError(f"Redis does not serve: {describe(exc)}")
+        return OutcomeUnknownError(
+            f"{server}: the connection was lost after a write was sent; repeating it is safe"
+        )
+    if found in _FOR_GOOD:
+        advice = _ADVICE.get(found) or _advice(exc.__cause__ or exc)
+        return ConfigurationError(f"{server} refuses: {describe(exc)}" + (f" ({advice})" if advice else ""))
+    return UnavailableError(f"{server} does not serve: {describe(exc)}")
 
 
 def describe(exc: BaseException) -> str:
-    """Return what happened in a few words, without anything that was sent."""
+    """Return what happened, in the server's words, on one line and without anything that was sent."""
     found = code(exc)
     cause = exc.__cause__ if isinstance(exc, NotSentError) and exc.__cause__ else exc
+    words = " ".join(str(cause).split())[:LONGEST_WORDS]
     if found == _CONNECT:
-        return f"no connection ({type(cause).__name__}: {cause})"
+        return f"no connection ({type(cause).__name__}: {words})"
     if found == _LOST:
         return f"the connection was lost ({type(cause).__name__})"
-    return f"{found} ({type(cause).__name__})"
+    if isinstance(cause, redis_errors.InvalidResponse):
+        return "it does not speak Redis' protocol"
+    return words if found == MISCONFIGURED or words.startswith(found) else f"{found} {words}"

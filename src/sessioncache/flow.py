@@ -1,8 +1,8 @@
 """What an operation is: a generator that yields effects, is handed replies, and returns its result.
 
-There are three effects: `Send`, some commands for one server, `Sleep`, and `Await`, what a user's function
-returned. A carrier (`client.py`, `aio.py`) performs them and decides nothing; what to send, and what to do
-about a reply or an error, is decided in generators.
+There are four effects: `Send`, some commands for one server, `Look`, `Sleep`, and `Await`, what a user's
+function returned. A carrier (`client.py`, `aio.py`) performs them and decides nothing; what to send, and what
+to do about a reply or an error, is decided in generators.
 """
 
 from __future__ import annotations
@@ -24,6 +24,14 @@ class Address(NamedTuple):
     host: str
     port: int
     is_sentinel: bool = False
+    db: int = 0
+
+    def __str__(self) -> str:
+        """Return what messages call it: `host:port/db`, or the URL of what has no port."""
+        if not self.port:
+            return self.host if "://" in self.host else f"unix://{self.host}?db={self.db}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"Sentinel {host}:{self.port}" if self.is_sentinel else f"{host}:{self.port}/{self.db}"
 
 
 class Send(NamedTuple):
@@ -31,6 +39,13 @@ class Send(NamedTuple):
 
     address: Address
     commands: Sequence[Command]
+    seconds: float
+
+
+class Look(NamedTuple):
+    """Effect: ask a server in another protocol; the answer says what is wrong with the URL, or is None."""
+
+    address: Address
     seconds: float
 
 
@@ -55,7 +70,7 @@ def pack_commands(commands: Sequence[Command]) -> bytes:
     return form % tuple(sized)
 
 
-Effect = Send | Sleep | Await
+Effect = Send | Look | Sleep | Await
 Flow = Generator[Effect, Any, T]
 
 

@@ -26,7 +26,7 @@ def check_before(write: Request, prefix: str) -> Request:
     return Request(write.key, ((b"EVAL", TRY_COMMANDS.text, *command[2:last_key], absent),))
 
 
-def read_check(check: Request, answer: Any) -> bool:
+def read_check(check: Request, answer: Any, server: str) -> bool:
     """Tell whether every command could be tried; raise ConfigurationError naming those that are refused.
 
     A full server, or one that takes no writes, may refuse a command before it looks at permissions.
@@ -40,6 +40,6 @@ def read_check(check: Request, answer: Any) -> bool:
     if refused:
         rights = b" +".join(refused).decode().lower()
         raise ConfigurationError(
-            f"the Redis user lacks permissions (NOPERM), so nothing was stored on the server: +{rights}"
+            f"{server} refuses: NOPERM, so nothing was stored (allow it by ACL SETUSER: +{rights})"
         )
     return not errors

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Final
 
 from redis import Connection
+from redis.exceptions import BusyLoadingError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 
-from .faults import REDIS_ERRORS, NotSentError
-from .flow import Command, pack_commands
-
-CONNECT_STEPS: Final = 4
-"""Steps of opening a socket that may each wait for the server (one for each address of a host, one for TLS):
-they share the time that is left of a call."""
+from .endpoint import Endpoint
+from .faults import REDIS_ERRORS, NotSentError, without_arguments
+from .flow import Address, Command, pack_commands
 
 SHORTEST_WAIT: Final = 0.001
 """Seconds a socket waits at the least: 0 would mean non-blocking."""
@@ -74,15 +71,15 @@ class Pool:
     held by an exception, holds up every other thread for ever.
     """
 
-    def __init__(self, make_connection: Callable[[float], Connection], size: int) -> None:
-        self._make_connection = make_connection
+    def __init__(self, address: Address, endpoint: Endpoint) -> None:
+        self._address = address
+        self._endpoint = endpoint
         self._idle: list[Connection] = []
         self._slots: SimpleQueue[None] = SimpleQueue()
-        for _ in range(size):
+        for _ in range(endpoint.max_connections):
             self._slots.put(None)
         self._turn: SimpleQueue[None] = SimpleQueue()
         self._turn.put(None)
-        self._size = size
         self.pid = os.getpid()
 
     def exchange(self, commands: Sequence[Command], seconds: float) -> list[Any]:
@@ -109,7 +106,7 @@ class Pool:
             _take(self._turn, turn, deadline)
             _take(self._slots, slot, deadline)
         except Empty:
-            raise NotSentError from TimeoutError(f"all {self._size} connections are busy")
+            raise NotSentError from TimeoutError(f"all {self._endpoint.max_connections} connections are busy")
         finally:
             if turn:
                 self._turn.put(None)
@@ -129,15 +126,28 @@ class Pool:
             connection.disconnect()
 
     def _new_connection(self, deadline: float) -> Connection:
-        seconds = max((deadline - monotonic()) / CONNECT_STEPS, SHORTEST_WAIT)
         try:
-            connection = self._make_connection(seconds)
-            greet = connection.redis_connect_func or type(connection).on_connect
-            connection.redis_connect_func = partial(_time_and_greet, greet, deadline)
+            count = _count_addresses(self._address)
+            seconds = max(deadline - monotonic(), SHORTEST_WAIT)
+            connection: Connection = self._endpoint.make_connection(self._address, seconds, count)
+            connection.redis_connect_func = partial(_limit_reading, deadline)
             connection.connect()
+            self._introduce(connection, deadline)
+        except NotSentError:
+            raise
         except (*REDIS_ERRORS, UnicodeError) as exc:  # the latter of a host that IDNA cannot encode
             raise NotSentError from exc
         return connection
+
+    def _introduce(self, connection: Connection, deadline: float) -> None:
+        introduction = self._endpoint.introduction(self._address)
+        provider = introduction.credential_provider
+        commands = introduction.commands(connection, provider.get_credentials() if provider else ())
+        try:
+            introduction.check(commands, _converse(connection, commands, deadline))
+        except BaseException:
+            connection.disconnect()
+            raise
 
     def close(self) -> None:
         """Close the connections that are idle."""
@@ -150,12 +160,19 @@ def _take(tokens: SimpleQueue[None], taken: list[None], deadline: float) -> None
     taken.extend(map(tokens.get, (True,), (max(deadline - monotonic(), 0),)))
 
 
-def _time_and_greet(greet: Callable[..., Any], deadline: float, connection: Any) -> None:
-    """Log in over a socket just opened; an embedded server has no socket, and no waiting."""
+def _count_addresses(address: Address) -> int:
+    """Return how many addresses a host has, each of which is tried; 1 for what is no host."""
+    if not address.port:
+        return 1
+    return len(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM))
+
+
+def _limit_reading(deadline: float, connection: Any) -> None:
+    """Time a socket just opened, before it is read; an embedded server has no socket, and no waiting."""
     sock = connection._sock  # noqa: SLF001 - the only way to a time limit for each call
     if isinstance(sock, socket.socket):
         connection._sock = TimedSocket(sock, max(deadline - monotonic(), SHORTEST_WAIT))  # noqa: SLF001
-    greet(connection)
+    connection.on_connect()
 
 
 def _converse(connection: Connection, commands: Sequence[Command], deadline: float) -> list[Any]:
@@ -181,6 +198,6 @@ def _limit_waiting(connection: Connection, deadline: float) -> None:
 
 def _read(connection: Connection) -> Any:
     try:
-        return connection.read_response()
-    except ResponseError as error:
-        return error
+        return connection.read_response(disconnect_on_error=False)
+    except (ResponseError, BusyLoadingError) as error:  # the latter is a reply, too, and no lost connection
+        return without_arguments(error)

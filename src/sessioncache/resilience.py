@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,16 +11,18 @@ from typing import Any, Final, Protocol
 from . import faults, permissions
 from .errors import ConfigurationError, OutcomeUnknownError, SessionCacheError, UnavailableError
 from .faults import Action
-from .flow import Address, Command, Flow, Request, Send, Sleep
+from .flow import Address, Command, Flow, Look, Request, Send, Sleep
+from .outages import Outages
 from .settings import Settings
-
-log = logging.getLogger("sessioncache")
 
 FIRST_PAUSE: Final = 0.005
 """Seconds before the first retry, doubled for each further one: longer than a call, shorter than outages."""
 
 LONGEST_PAUSE: Final = 0.25
 """Seconds between two retries at the most: how late the end of an outage is noticed."""
+
+LOOK_SECONDS: Final = 0.25
+"""Longest wait for what a server says in another protocol: one that speaks it answers at once."""
 
 
 class Routing(Protocol):
@@ -32,6 +33,9 @@ class Routing(Protocol):
 
     permitting: set[Address]
     """The servers that are known to let this user run all that scripts call."""
+
+    outages: Outages
+    """The servers that calls are being retried on."""
 
     def locate(self, key: bytes) -> Address | None:
         """Return the server that holds a key, or None where `discover` has to find out."""
@@ -55,24 +59,31 @@ class Call:
 
     routing: Routing
     settings: Settings
+    name: str = "call"
     started: float = field(default_factory=monotonic)
     pause: float = FIRST_PAUSE
+    asked: float = 0.0
+    failed_on: tuple[str, ...] = ()
 
     def seconds_left(self) -> float:
         """Return how long this call may still take."""
         return self.started + self.settings.timeout - monotonic()
 
-    def rest(self, exc: BaseException) -> Flow[None]:
+    def server(self, address: Address | None, exc: BaseException) -> str:
+        """Return the name of the server that failed: the one asked, else the one that names none."""
+        return str(address or getattr(exc, "address", None) or self.routing)
+
+    def rest(self, exc: BaseException, server: str) -> Flow[None]:
         """Wait before a retry, longer each time; raise UnavailableError where no time is left for one.
 
-        A retry gets as long as the pause before it: one cut short would turn a refusal that is known into an
-        outcome that is not.
+        A retry gets as long as the pause before it, and as a server that refused took: one cut short would
+        turn a refusal that is known into an outcome that is not.
         """
         pause = self.pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards no secret
-        if 2 * pause >= self.seconds_left():
-            raise UnavailableError(
-                f"gave up after {self.settings.timeout:g} s: {faults.describe(exc)}"
-            ) from exc
+        least = max(pause, monotonic() - self.asked) if faults.is_refusal(exc) else pause
+        if pause + least >= self.seconds_left():
+            took = monotonic() - self.started
+            raise UnavailableError(f"{server}: gave up after {took:.2f} s: {faults.describe(exc)}") from exc
         self.pause = min(self.pause * 2, LONGEST_PAUSE)
         yield Sleep(pause)
 
@@ -85,11 +96,12 @@ def ask(call: Call, request: Request) -> Flow[Any]:
     asking: Address | None = None
     while True:
         address = asking
+        call.asked = monotonic()
         try:
             address = address or request.address or (yield from locate(call, request.key))
             yield from _check_permissions(call, address, [request], asking)
             replies = yield Send(address, _wire(request, asking), call.seconds_left())
-            return request.settle(replies)
+            reply = request.settle(replies)
         except faults.REDIS_ERRORS as exc:
             asking = None
             action = faults.action(exc, writes=request.writes)
@@ -103,6 +115,9 @@ def ask(call: Call, request: Request) -> Flow[Any]:
                 yield from _prepare_retry(call, address, exc)
             else:
                 raise _given_up(call, address, exc, writes=request.writes) from exc
+        else:
+            _note_served(call, address)
+            return reply
 
 
 def _wire(request: Request, asking: Address | None) -> list[Command]:
@@ -125,7 +140,7 @@ def _check_permissions(
         raise
     except faults.REDIS_ERRORS as exc:
         raise faults.NotSentError from exc  # the check is lost, and the write yet to be sent
-    if permissions.read_check(check, check.settle(replies)):
+    if permissions.read_check(check, check.settle(replies), str(address)):
         call.routing.permitting.add(address)
 
 
@@ -141,16 +156,41 @@ def locate(call: Call, key: bytes) -> Flow[Address]:
 
 def _redirect(call: Call, exc: faults.RedirectError, asked: Address) -> Flow[Address | None]:
     """Learn where a slot lives; return the server to go to just this once, where it is only on its way."""
-    yield from call.rest(exc)
     target = call.routing.redirect(exc, asked)
+    yield from call.rest(exc, call.server(asked, exc))
     return None if faults.code(exc) == "MOVED" else target
 
 
 def _prepare_retry(call: Call, address: Address | None, exc: BaseException) -> Flow[None]:
-    log.warning("retrying: %s", faults.describe(exc))
+    server = call.server(address, exc)
+    if call.routing.outages.begin(server) and isinstance(exc, faults.NotSentError):
+        yield from _look(call, address or exc.address, exc)
+    _note_failed(call, server, exc)
     if address is not None:
         call.routing.suspect(address)
-    yield from call.rest(exc)
+    yield from call.rest(exc, server)
+
+
+def _look(call: Call, address: Address | None, exc: faults.NotSentError) -> Flow[None]:
+    """Raise ConfigurationError if a server that cannot be used speaks another protocol."""
+    if address is None or not address.port:
+        return
+    problem = yield Look(address, min(LOOK_SECONDS, max(call.seconds_left(), 0) / 4))
+    if problem:
+        call.routing.outages.open.pop(str(address), None)
+        raise ConfigurationError(f"{address} refuses: {problem}") from exc
+
+
+def _note_failed(call: Call, server: str, exc: BaseException) -> None:
+    call.failed_on += (server,)
+    call.routing.outages.tell(server, call.name, len(call.failed_on), faults.describe(exc))
+
+
+def _note_served(call: Call, address: Address) -> None:
+    """Note the end of what failed before, here or on the servers that this call was retried on."""
+    if call.routing.outages.open:
+        for server in {str(address), *call.failed_on}:
+            call.routing.outages.end(server, call.name, len(call.failed_on) + 1)
 
 
 def _given_up(call: Call, address: Address | None, exc: BaseException, *, writes: bool) -> SessionCacheError:
@@ -158,7 +198,7 @@ def _given_up(call: Call, address: Address | None, exc: BaseException, *, writes
 
     One that refuses what it allowed has another ACL by now: the next write checks it again.
     """
-    error = faults.translate(exc, writes=writes)
+    error = faults.translate(exc, call.server(address, exc), writes=writes)
     if address is not None and writes and isinstance(error, ConfigurationError):
         call.routing.permitting.discard(address)
     if address is not None and isinstance(error, OutcomeUnknownError):
@@ -227,9 +267,11 @@ def _ask_group(call: Call, address: Address, group: Group) -> Flow[dict[int, Any
             served[index] = request.settle(flat[start:end])
         except faults.REDIS_ERRORS as exc:
             if request.optional and faults.action(exc, writes=False) in (Action.RAISE, Action.RETRY):
-                served[index] = faults.translate(exc, writes=False)
+                served[index] = faults.translate(exc, str(address), writes=False)
             else:
                 _raise_unless_repeatable(call, address, exc, [request])
+    if len(served) == len(group):
+        _note_served(call, address)
     return served
 
 
@@ -241,4 +283,5 @@ def _raise_unless_repeatable(
     if action is Action.RAISE:
         raise _given_up(call, address, exc, writes=writes) from exc
     if action is Action.RETRY:
-        log.warning("retrying: %s", faults.describe(exc))
+        call.routing.outages.begin(str(address))
+        _note_failed(call, str(address), exc)

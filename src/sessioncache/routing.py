@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+from time import monotonic
+from typing import Any, Final, NoReturn, TypeVar
 
 from redis.crc import key_slot
+from redis.exceptions import ResponseError
 
 from . import faults
-from .errors import UnavailableError
+from .errors import ConfigurationError
 from .flow import Address, Command, Flow, Send
+from .outages import Outages
 
 T = TypeVar("T")
 
@@ -18,7 +21,7 @@ Remap = Callable[[tuple[str, int]], tuple[str, int]]
 """Gives the host and port to connect to, for those that a node of a cluster announces."""
 
 DISCOVERY_SECONDS: Final = 1.0
-"""Longest wait for one node's word on where keys are: a silent one must not use up the whole call."""
+"""Longest wait for one node's word on where keys are; a call that has less for each gives equal shares."""
 
 
 class Informants:
@@ -46,22 +49,39 @@ class Informants:
         """Ask last which was asked first."""
         self.put_last(self._order[0])
 
-    def ask(self, command: Command, seconds: float, read: Callable[[Any, Address], T | None]) -> Flow[T]:
-        """Return the first answer that says something; raise NotSentError where there is none."""
-        problem: Exception = ConnectionError("no node has an answer")
-        for node in self._order:
+    def __str__(self) -> str:
+        """Return their hosts and ports, as in a URL."""
+        return ",".join(f"{node.host}:{node.port}" for node in self._order)
+
+    def ask(self, command: Command, seconds: float, read: Callable[[Any, Address], T]) -> Flow[T]:
+        """Return the first answer that says something; raise NotSentError if there is none.
+
+        It tells of a problem that may pass, if any of them has one.
+        """
+        deadline = monotonic() + seconds
+        problem = faults.NotSentError()
+        nodes = self._order
+        for place, node in enumerate(nodes):
+            share = (deadline - monotonic()) / (len(nodes) - place + 1)
             try:
-                (reply,) = yield Send(node, [command], min(seconds, DISCOVERY_SECONDS))
+                (reply,) = yield Send(node, [command], min(share, DISCOVERY_SECONDS))
+                return _read(reply, node, read)
             except faults.REDIS_ERRORS as exc:
-                reply = exc
-            if isinstance(reply, Exception):
-                problem = reply
-            elif answer := read(reply, node):
-                return answer
-            self.put_last(node)
-        if isinstance(problem, faults.NotSentError):
-            raise problem
-        raise faults.NotSentError from problem
+                self.put_last(node)
+                if problem.address is None or not faults.may_pass(problem):
+                    problem = faults.NotSentError(node)
+                    problem.__cause__ = exc.__cause__ if isinstance(exc, faults.NotSentError) else exc
+        raise problem
+
+
+def _read(reply: Any, node: Address, read: Callable[[Any, Address], T]) -> T:
+    """Return what a reply says; raise it, or one of `faults.REDIS_ERRORS` if it says nothing."""
+    if isinstance(reply, Exception):
+        raise reply
+    try:
+        return read(reply, node)
+    except (AttributeError, LookupError, TypeError, ValueError) as exc:
+        raise ConnectionError("the answer has a form that is not known") from exc
 
 
 class SingleServer:
@@ -72,6 +92,10 @@ class SingleServer:
     def __init__(self, address: Address) -> None:
         self._address = address
         self.permitting: set[Address] = set()
+        self.outages = Outages()
+
+    def __repr__(self) -> str:
+        return str(self._address)
 
     def locate(self, key: bytes) -> Address:
         """Return the one server."""
@@ -87,7 +111,7 @@ class SingleServer:
 
     def redirect(self, error: faults.RedirectError, asked: Address) -> Address:
         """Stay: a server outside a cluster redirects nobody, so this one belongs to a cluster."""
-        raise UnavailableError("the server is a node of a cluster: use redis+cluster://") from error
+        _refuse_node(error, asked)
 
     def suspect(self, address: Address) -> None:
         """Stay: there is no other."""
@@ -120,6 +144,10 @@ class Cluster:
         self.permitting: set[Address] = set()
         self._slots = SlotMap()
         self._remap = remap
+        self.outages = Outages()
+
+    def __repr__(self) -> str:
+        return f"cluster {self._nodes}"
 
     def locate(self, key: bytes) -> Address | None:
         """Return the master of the key's slot, as far as it is known."""
@@ -151,13 +179,15 @@ class Cluster:
             self._slots = SlotMap()
         self._nodes.put_last(address)
 
-    def _read_slots(self, reply: Any, node: Address) -> SlotMap | None:
+    def _read_slots(self, reply: Any, node: Address) -> SlotMap:
         """Return the masters of all slots; a node that does not know its own name leaves its host empty."""
         ranges = [
             (first, last, self._address(host.decode() if host else node.host, port))
             for first, last, (host, port, *_), *_ in reply
         ]
-        return SlotMap(ranges) if ranges else None
+        if not ranges:
+            raise ConnectionError("the node knows of no master")
+        return SlotMap(ranges)
 
     def _address(self, host: str, port: int) -> Address:
         return Address(*self._remap((host, port))) if self._remap else Address(host, port)
@@ -168,11 +198,17 @@ class Sentinels:
 
     indexes_join_writes = True
 
-    def __init__(self, sentinels: Iterable[Address], service: str) -> None:
+    def __init__(self, sentinels: Iterable[Address], service: str, db: int = 0) -> None:
         self._sentinels = Informants(sentinels)
         self.permitting: set[Address] = set()
+        self._service = service
+        self._db = db
         self._command = (b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", service.encode())
         self._master: Address | None = None
+        self.outages = Outages()
+
+    def __repr__(self) -> str:
+        return f"Sentinels {self._sentinels}/{self._service}/{self._db}"
 
     def locate(self, key: bytes) -> Address | None:
         """Return the master, as far as it is known."""
@@ -184,11 +220,11 @@ class Sentinels:
 
     def discover(self, seconds: float) -> Flow[None]:
         """Ask the Sentinels for the master, until one of them names it."""
-        self._master = yield from self._sentinels.ask(self._command, seconds, _read_master)
+        self._master = yield from self._sentinels.ask(self._command, seconds, self._read_master)
 
     def redirect(self, error: faults.RedirectError, asked: Address) -> Address:
         """Stay: a server that Sentinels watch redirects nobody."""
-        raise UnavailableError("the server is a node of a cluster: use redis+cluster://") from error
+        _refuse_node(error, asked)
 
     def suspect(self, address: Address) -> None:
         """Forget who is master, and let another Sentinel say it: the one that named it may be behind."""
@@ -196,6 +232,12 @@ class Sentinels:
             self._master = None
             self._sentinels.rotate()
 
+    def _read_master(self, reply: Any, node: Address) -> Address:
+        if reply is None:
+            raise ResponseError(f"it watches no service {self._service!r}", status_code=faults.MISCONFIGURED)
+        host, port = reply
+        return Address(host.decode(), int(port), db=self._db)
 
-def _read_master(reply: Any, node: Address) -> Address | None:
-    return Address(reply[0].decode(), int(reply[1])) if reply else None
+
+def _refuse_node(error: faults.RedirectError, asked: Address) -> NoReturn:
+    raise ConfigurationError(f"{asked} refuses: it is a node of a cluster: use redis+cluster://") from error

@@ -80,7 +80,7 @@ def parse_url(url: str) -> ParsedUrl:
     if "@" in parts.query:
         raise InvalidArgumentError(f"url has an '@' after a '?': {_ENCODE}")
     login, _, hosts = parts.netloc.rpartition("@")
-    options = _read_login(login) | _read_query(parts.query)
+    options = _merged(_read_login(login), _read_query(parts.query))
     if parts.scheme in ("unix", "memory"):
         return _local(parts, hosts, options)
     return _remote(parts, hosts, options)
@@ -110,12 +110,19 @@ def _remote(parts: SplitResult, hosts: str, options: dict[str, Any]) -> ParsedUr
             raise InvalidArgumentError("url names no service: redis+sentinel://host:port/service")
         service = path.pop(0)
     if path:
-        options["db"] = _read_whole_number("db", path.pop(0))
+        options = _merged(options, {"db": _read_whole_number("db", path.pop(0))})
     if path:
         raise InvalidArgumentError("url has a path with too many parts")
     if topology == "cluster" and options.get("db"):
         raise InvalidArgumentError("url selects a db: a cluster has only db 0")
     return ParsedUrl(parts.scheme, addresses, service, options)
+
+
+def _merged(options: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both; which of two values is meant, nobody can tell."""
+    for name in options.keys() & more.keys():
+        raise InvalidArgumentError(f"url gives {name} twice")
+    return {**options, **more}
 
 
 def _refuse(options: Mapping[str, Any], prefix: str, scheme: str) -> None:
@@ -143,11 +150,11 @@ def _read_login(login: str) -> dict[str, Any]:
 
 
 def _read_query(query: str) -> dict[str, Any]:
-    options = {}
+    options: dict[str, Any] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in _OPTIONS:
             raise InvalidArgumentError(f"url has the unknown option {name!r}; known: {', '.join(_OPTIONS)}")
-        options[name] = _OPTIONS[name](name, value)
+        options = _merged(options, {name: _OPTIONS[name](name, value)})
     return options
 
 

@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 SECRET = "hunter2"
 
 OF_CONNECTIONS: dict[str, tuple[str, str, object]] = {
-    "db": ("3", "db", 3),
-    "username": ("me", "username", "me"),
-    "password": (SECRET, "password", SECRET),
-    "client_name": ("worker", "client_name", "worker"),
     "socket_connect_timeout": ("0.2", "socket_connect_timeout", 0.2),
     "socket_keepalive": ("true", "socket_keepalive", True),
 }
@@ -48,28 +44,25 @@ OF_TLS: dict[str, tuple[str, str, object]] = {
     "ssl_password": (SECRET, "password", SECRET),
     "ssl_check_hostname": ("false", "check_hostname", False),
 }
-OF_SENTINELS: dict[str, tuple[str, str, object]] = {
-    "sentinel_username": ("me", "username", "me"),
-    "sentinel_password": (SECRET, "password", SECRET),
+TRIED_OUT = {
+    *("max_connections", "socket_timeout"),
+    *("db", "username", "password", "client_name", "sentinel_username", "sentinel_password"),
 }
-OF_CACHES = {"max_connections", "socket_timeout"}
-"""These are tried out below: they belong to all connections together, and to each call."""
+"""These are tried out below: they belong to all connections, to each call, or are said to a server."""
 
-KNOWN = {**OF_CONNECTIONS, **OF_TLS, **OF_SENTINELS}
+KNOWN = {**OF_CONNECTIONS, **OF_TLS}
 
 
 def test_every_known_option_is_here() -> None:
-    assert KNOWN.keys() | OF_CACHES == set(_OPTIONS)
+    assert KNOWN.keys() | TRIED_OUT == set(_OPTIONS)
 
 
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("cls", [SessionCache, AsyncSessionCache])
 def test_an_option_reaches_the_connection(cls: Any, name: str) -> None:
     text, attribute, value = KNOWN[name]
-    is_sentinel = name in OF_SENTINELS
-    url = "redis+sentinel://h/main" if is_sentinel else "rediss://h" if name in OF_TLS else "redis://h"
-    cache = cls.from_url(f"{url}?{name}={text}")
-    connection = cache._endpoint.make_connection(Address("h", 1, is_sentinel), None, 5.0)
+    cache = cls.from_url(f"{'rediss' if name in OF_TLS else 'redis'}://h?{name}={text}")
+    connection = cache._endpoint.make_connection(Address("h", 1), 5.0)
     holder = getattr(connection, "ssl_context", connection) if name in OF_TLS else connection
     if cls is SessionCache and name == "ssl_password":
         attribute = "certificate_password"

@@ -83,9 +83,14 @@ def _is_denied(call: Callable[[], Any]) -> None:
 def _fails(call: Callable[[], Any], says: str, seconds: float = TIMEOUT) -> UnavailableError:
     with within(seconds), pytest.raises(UnavailableError, match=says) as caught:
         call()
-    assert type(caught.value) is UnavailableError, "a refusal has a known outcome"
+    assert not isinstance(caught.value, OutcomeUnknownError), "a refusal has a known outcome"
     assert caught.value.__cause__ is not None
     return caught.value
+
+
+def _fails_for_good(call: Callable[[], Any], says: str) -> None:
+    """Fail at once, as a mistake of configuration."""
+    assert isinstance(_fails(call, says, 0), ConfigurationError)
 
 
 def _writes(cache: Any) -> list[Callable[[], Any]]:
@@ -130,11 +135,11 @@ def test_while_it_is_loading_for_too_long_calls_are_unavailable(
     binary: str | None, connect: Callable[..., Any]
 ) -> None:
     with _loading_server(binary) as (server, start):
-        cache = connect(server.url, timeout=2 * TIMEOUT)
+        cache = connect(server.url, timeout=4 * TIMEOUT)
         start()
 
-        _fails(lambda: cache.get_session("s"), "LOADING", 2 * TIMEOUT)
-        _fails(lambda: cache.upsert_run("s", a_run("r1")), "LOADING", 2 * TIMEOUT)
+        _fails(lambda: cache.get_session("s"), "LOADING", 4 * TIMEOUT)
+        _fails(lambda: cache.upsert_run("s", a_run("r1")), "LOADING", 4 * TIMEOUT)
         wait_for(server._answers, "the server to have loaded")
         assert run_ids(cache.get_session("s")) == ["r0"]
 
@@ -250,15 +255,37 @@ def _is_busy(admin: redis.Redis) -> bool:
 # the server does not write
 
 
-def test_a_replica_answers_reads_and_no_writes(
+def test_a_replica_is_refused_reads_too(
     own: RedisServer, binary: str | None, connect: Callable[..., Any], stored: Any
 ) -> None:
+    """Before its first sync, and while it is behind, it would say "no session" of one that there is."""
     with RedisServer(binary, unix=False, config={"replicaof": f"127.0.0.1 {own.port}"}) as replica:
         wait_for(lambda: replica.client().exists("t:{s}:meta"), "the replica to be in step")
         cache = connect(replica.url, timeout=TIMEOUT)
 
-        assert run_ids(cache.get_session("s")) == ["r0"]
+        error = _fails(lambda: cache.get_session("absent"), "READONLY it is a replica")
+        assert not isinstance(error, ConfigurationError), "it may become the master"
+        assert f"127.0.0.1:{replica.port}/0" in str(error)
         _every_write_fails(cache, replica.client(), "READONLY")
+
+
+def test_a_replica_is_refused_whatever_the_user_may_do(
+    own: RedisServer, binary: str | None, connect: Callable[..., Any]
+) -> None:
+    with RedisServer(binary, unix=False, config={"replicaof": f"127.0.0.1 {own.port}"}) as replica:
+        replica.client().execute_command("ACL", "SETUSER", "u", "on", ">p", "+@all", "-role", "-info", "~*")
+
+        cache = connect(replica.url.replace("://", "://u:p@"), timeout=TIMEOUT)
+        _fails(lambda: cache.get_session("absent"), "it is a replica")
+
+
+def test_a_given_client_of_a_replica_is_refused(own: RedisServer, binary: str | None) -> None:
+    with (
+        RedisServer(binary, config={"replicaof": f"127.0.0.1 {own.port}"}) as replica,
+        SessionCache(replica.client(), timeout=TIMEOUT) as cache,
+        pytest.raises(UnavailableError, match="it is a replica"),
+    ):
+        cache.get_session("absent")
 
 
 def test_a_write_waits_for_a_replica_to_become_master(
@@ -284,7 +311,7 @@ def test_a_replica_that_has_lost_its_master_and_says_so_is_unavailable(
     with RedisServer(binary, unix=False, config=config) as replica:
         cache = connect(replica.url, timeout=TIMEOUT)
 
-        _fails(lambda: cache.get_session("s"), "MASTERDOWN")
+        _fails(lambda: cache.get_session("s"), "it is a replica")
 
 
 def test_with_too_few_replicas_reads_go_on(own: RedisServer, stored: Any, admin: redis.Redis) -> None:
@@ -332,9 +359,8 @@ def test_out_of_memory_reads_go_on(own: RedisServer, stored: Any, admin: redis.R
 def test_without_a_password_nothing_is_served(own: RedisServer, stored: Any, admin: redis.Redis) -> None:
     admin.config_set("requirepass", "secret")
 
-    with within(0):
-        _fails(lambda: stored.get_session("s"), "NOAUTH")
-        _every_write_fails(stored, admin, "NOAUTH")
+    _fails_for_good(lambda: stored.get_session("s"), "NOAUTH")
+    _every_write_fails(stored, admin, "NOAUTH")
 
 
 def test_with_a_wrong_password_nothing_is_served(
@@ -343,9 +369,8 @@ def test_with_a_wrong_password_nothing_is_served(
     admin.config_set("requirepass", "secret")
     cache = connect(own.url.replace("://", "://:wrong@"))
 
-    with within(0):
-        _fails(lambda: cache.get_session("s"), "WRONGPASS")
-        _every_write_fails(cache, admin, "WRONGPASS")
+    _fails_for_good(lambda: cache.get_session("s"), "WRONGPASS")
+    _every_write_fails(cache, admin, "WRONGPASS")
 
 
 def test_a_right_password_is_served(
@@ -367,7 +392,7 @@ def test_without_a_permission_a_call_is_denied_at_once(
     cache = connect(own.url.replace("://", "://u:p@"))
     call = {"hgetall": lambda: cache.get_session("s")}.get(denied, lambda: cache.upsert_run("s", a_run("r1")))
 
-    _is_denied(call)
+    _fails_for_good(call, "NOPERM")
 
 
 def test_without_access_to_its_keys_a_call_is_denied_at_once(
@@ -376,10 +401,8 @@ def test_without_access_to_its_keys_a_call_is_denied_at_once(
     admin.execute_command("ACL", "SETUSER", "u", "on", ">p", "+@all", "resetkeys", "~other:*")
     cache = connect(own.url.replace("://", "://u:p@"))
 
-    _is_denied(lambda: cache.get_session("s"))
-    for write in _writes(cache):
-        _is_denied(write)
-        assert _is_untouched(admin)
+    _fails_for_good(lambda: cache.get_session("s"), "NOPERM")
+    _every_write_fails(cache, admin, "NOPERM")
 
 
 # the server does not know the script, or the keys are not ours

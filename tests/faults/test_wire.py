@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from faults.reaching import a_run, disconnect, permitted, run_ids, session, within
-from sessioncache import OutcomeUnknownError, SessionCacheError, UnavailableError
+from sessioncache import (
+    ConfigurationError,
+    OutcomeUnknownError,
+    ReplyMismatchError,
+    SessionCacheError,
+    UnavailableError,
+)
 from support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -231,10 +237,13 @@ def test_a_paused_server_is_unavailable_after_the_timeout(connect: Any, redis_se
     cache.upsert_session(session())
     redis_server.pause()
     try:
-        with within(TIMEOUT), pytest.raises(UnavailableError):
-            cache.get_session("s")
         with within(TIMEOUT), pytest.raises(OutcomeUnknownError):
             cache.upsert_run("s", a_run())
+        with within(TIMEOUT), pytest.raises(UnavailableError) as caught:
+            cache.upsert_run("s", a_run())
+        assert not isinstance(caught.value, OutcomeUnknownError), "no connection, so nothing was sent"
+        with within(TIMEOUT), pytest.raises(UnavailableError):
+            cache.get_session("s")
     finally:
         redis_server.resume()
 
@@ -269,7 +278,7 @@ def test_connecting_into_a_black_hole_ends_with_the_timeout(connect: Any) -> Non
 
 @contextlib.contextmanager
 def _slow_reader(every: float) -> Iterator[int]:
-    """Give a port where what is sent is read a little at a time, and never answered."""
+    """Give a port where what is sent is read a little at a time, and not answered but for an introduction."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         listener.bind(("127.0.0.1", 0))
@@ -285,6 +294,8 @@ def _slow_reader(every: float) -> Iterator[int]:
 def _read_slowly(listener: socket.socket, every: float, done: threading.Event) -> None:
     connection, _ = listener.accept()
     with connection:
+        connection.recv(4096)
+        connection.sendall(b"-ERR unknown command 'HELLO'\r\n")
         while not done.wait(every) and connection.recv(4096):
             pass
 
@@ -320,14 +331,21 @@ def _swallow(call: Callable[[], Any]) -> None:
         call()
 
 
-def test_garbage_in_place_of_an_answer_is_unavailable(connect: Any) -> None:
+def test_a_server_of_another_protocol_is_refused_before_anything_is_sent(connect: Any) -> None:
     with _speaking(itertools.repeat(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
         cache = permitted(connect(f"redis://127.0.0.1:{port}", timeout=TIMEOUT))
 
-        with within(TIMEOUT), pytest.raises(UnavailableError):
-            cache.get_session("s")
-        with within(TIMEOUT), pytest.raises(OutcomeUnknownError):
-            cache.upsert_session(session())
+        for call in (lambda: cache.get_session("s"), lambda: cache.upsert_session(session())):
+            with within(0), pytest.raises(ConfigurationError, match="does not speak Redis' protocol"):
+                call()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"*2\r\n*0\r\n*0\r\n", b"*2\r\n$4\r\nmode\r\n*0\r\n", b":1\r\n", b"*-1\r\n"]
+)
+def test_an_answer_to_another_question_is_an_error_of_ours(connect: Any, answer: bytes) -> None:
+    with _speaking(itertools.repeat(answer)) as port, pytest.raises(ReplyMismatchError):
+        connect(f"redis://127.0.0.1:{port}", timeout=TIMEOUT).ping()
 
 
 @contextlib.contextmanager

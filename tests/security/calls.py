@@ -30,6 +30,7 @@ def calls(cache: Any, admin: redis.Redis | redis.RedisCluster) -> dict[str, Call
         "get_workflow_history": lambda: cache.get_workflow_history("s", 1),
         "get_workflow_history_context": lambda: cache.get_workflow_history_context("s"),
         "get_messages": lambda: cache.get_messages("s", agent_id="a"),
+        "ping": cache.ping if cache else len,
         "refresh": lambda: cache.refresh(cache.get_session("s")),
         "update_session_state": lambda: cache.update_session_state("s", {"k": 1}, remove=["other"]),
         "update_session": lambda: cache.update_session("s", lambda found: found.metadata.update(x=1)),

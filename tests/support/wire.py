@@ -31,6 +31,8 @@ LONG_REQUEST = 4_096
 """Bytes. A shorter request goes out in one system call; of a longer one, more may follow."""
 QUIET_SECONDS = 0.02
 """After a long request the reply is held back so long, to see whether the client was still sending."""
+INTRODUCTION = b"HELLO"
+"""A command of the first exchange over each of the library's connections."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of no time: closing sends RST, and the peer sees "connection reset"."""
 
@@ -169,8 +171,8 @@ class FaultProxy(CountingProxy):
     def arm(self, fault: Fault, *, times: int = 1, match: bytes = b"", seconds: float = 0.1) -> None:
         """Let a fault strike the next `times` exchanges whose request holds `match` (in any case).
 
-        Faults armed one after the other strike in that order. The first bytes over a new connection are
-        an exchange too where the client introduces itself: give `match` to aim at one command.
+        Faults armed one after the other strike in that order. What a client says first over a new connection
+        is left alone, unless `match` aims at a command of it.
         """
         assert fault in get_args(Fault), fault
         self._armed.append(_Armed(fault, times, match.upper(), seconds))
@@ -193,6 +195,8 @@ class FaultProxy(CountingProxy):
         if not self._armed:
             return None
         armed = self._armed[0]
+        if INTRODUCTION in request.upper() and not armed.match:
+            return None
         if on_connect != (armed.fault == "reset_on_connect") or armed.match not in request.upper():
             return None
         armed.times -= 1

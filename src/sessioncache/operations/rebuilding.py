@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from sessioncache import keys
 from sessioncache.errors import DamagedSessionError, InvalidArgumentError
 from sessioncache.flow import Flow, Request
-from sessioncache.resilience import Call, ask, ask_all, locate
+from sessioncache.resilience import Call, ask, ask_all
 
 from .index import WHEREABOUTS, listing_request, read_whereabouts, repair
 from .tolerant import TolerantRequest, checked
@@ -38,11 +38,12 @@ def rebuild_indexes(call: Call, progress: Progress | None = None) -> Flow[int]:
         raise InvalidArgumentError("progress must be a function of one number")
     done = 0
     prefix = call.settings.prefix
-    yield from locate(call, keys.index_of_all(prefix))
+    index = keys.index_of_all(prefix)
+    yield from ask(call, Request(index, ((b"EXISTS", index),)))  # finds out where keys are
     for address in call.routing.servers():
         cursor = b"0"
         while True:
-            step = Call(call.routing, call.settings)
+            step = Call(call.routing, call.settings, call.name)
             scan = (b"SCAN", cursor, b"MATCH", keys.pattern_of_all(prefix), b"COUNT", SCAN_COUNT)
             cursor, found = yield from ask(step, Request(b"", (scan,), address=address))
             done += yield from _list_again(step, found)

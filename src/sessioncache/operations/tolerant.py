@@ -21,7 +21,7 @@ class TolerantRequest(Request):
         try:
             return super().settle(replies)
         except faults.REDIS_ERRORS as exc:
-            error = faults.translate(exc, writes=self.writes)
+            error = faults.translate(exc, "the server", writes=self.writes)
             if not isinstance(error, DamagedSessionError):
                 raise
             return error

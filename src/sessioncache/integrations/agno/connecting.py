@@ -48,7 +48,7 @@ class BlockingRecords(_OfRecords, BlockingCarrier):
 
     def perform(self, operation: Operation[P, T], *args: P.args, **options: P.kwargs) -> T:
         """Run an operation to its result."""
-        return self._run(operation(self._call(), *args, **options))
+        return self._run(operation(self._call(operation.__name__), *args, **options))
 
 
 class AsyncRecords(_OfRecords, AsyncCarrier):
@@ -56,7 +56,7 @@ class AsyncRecords(_OfRecords, AsyncCarrier):
 
     async def perform(self, operation: Operation[P, T], *args: P.args, **options: P.kwargs) -> T:
         """Run an operation to its result."""
-        return await self._run(operation(self._call(), *args, **options))
+        return await self._run(operation(self._call(operation.__name__), *args, **options))
 
 
 C = TypeVar("C", BlockingRecords, AsyncRecords)
