@@ -211,7 +211,11 @@ class AsyncSessionCache(AsyncCarrier):
         `name` is a part of the session's name, in any case; times are unix seconds, both ends included.
         These, or user and workflow together, are looked for in session after session, which may take further
         round trips. So do sessions that are gone: they are dropped from the index as they are met, the oldest
-        16 with every listing.
+        16 with every listing. `offset` counts only sessions that a page can have: those it skips are looked
+        at too, 2,000 in two round trips. Sessions that are damaged or of another version are left out of the
+        page, with a line in the log, and stay listed.
+
+        Raises DamagedSessionError if the index itself is damaged: `rebuild_indexes` repairs it.
         """
         wanted = listing.checked_filter(user_id, workflow_id, name, created_after, created_before)
         return await self._run(
@@ -221,8 +225,10 @@ class AsyncSessionCache(AsyncCarrier):
     async def rebuild_indexes(self, progress: Callable[[int], object] | None = None) -> int:
         """List every session in the indexes anew, by a SCAN of all keys; return how many sessions there are.
 
-        For repair, and for what was stored before there were indexes. `progress` is called with the number
-        of sessions so far. Each step has the cache's `timeout` of its own.
+        For repair, and for what was stored before there were indexes. An index key of another type is
+        replaced; a session that does not say where it belongs is passed over, with a line in the log.
+        `progress` is called with the number of sessions so far. Each step has the cache's `timeout` of its
+        own.
         """
         return await self._run(rebuilding.rebuild_indexes(self._call(), progress))
 
