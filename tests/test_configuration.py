@@ -34,7 +34,7 @@ __all__ = ["connect"]
 SECRET = "hunter2"
 TIMEOUT = 2.0
 
-BINARIES = {"7": system_server_binary, "6.2": oldest_server_binary}
+BINARIES: dict[str, Callable[[], str | None]] = {"7": system_server_binary, "6.2": oldest_server_binary}
 
 
 @pytest.fixture(scope="module", params=list(BINARIES))

@@ -203,6 +203,7 @@ def test_listing_20_of_10_000_takes_two_round_trips(
 ) -> None:
     with CountingProxy(redis_server.socket_path) as proxy:
         db = make_db(proxy.url)
+        db.get_session("none")
         for options in (
             {},
             {"user_id": "u"},
@@ -227,6 +228,8 @@ def test_runs_limit_reads_a_slice(db: Any, make_db: Callable[..., Any], redis_se
         db.upsert_run(run(f"r{number}", number, content="x" * 10_000), "s", "alice")
     with CountingProxy(redis_server.socket_path) as proxy:
         slow = make_db(proxy.url)
+        slow.get_session("none")
+        proxy.reset()
 
         session = slow.get_session("s", runs_limit=3)
 
