@@ -78,26 +78,30 @@ class Stored:
         *now, meta_left, runs_left = self.bytes()
         return now == was and meta_left <= meta_had and runs_left <= runs_had
 
-    def store(self, name: str = "", value: bytes | None = None, moves: Iterable[Move] = ()) -> None:
-        """Store the session with one field changed (None removes it) or some members replaced.
-
-        It is listed, whatever calls before have taken off the index.
-        """
-        fields = {kept: packed for kept, packed in self._fields.items() if kept != name.encode()}
-        members = dict(self._members)
+    def damage(self, name: str = "", value: bytes | None = None, moves: Iterable[Move] = ()) -> None:
+        """Store the session with one field changed (None removes it) or some members replaced."""
+        self._damaged_fields = {
+            kept: packed for kept, packed in self._fields.items() if kept != name.encode()
+        }
+        if value is not None:
+            self._damaged_fields[name.encode()] = value
+        self._damaged_members = dict(self._members)
         for old, new, score in moves:
-            members.pop(old, None)
-            members |= {new: score} if new else {}
+            self._damaged_members.pop(old, None)
+            self._damaged_members |= {new: score} if new else {}
+        self.store()
+
+    def store(self) -> None:
+        """Store the session, damaged as it is, and list it: whatever was made of it meanwhile."""
         with self._admin.pipeline() as pipeline:
             pipeline.delete(self._meta, self._runs)
-            pipeline.hset(self._meta, mapping=fields if value is None else {**fields, name.encode(): value})
-            pipeline.zadd(self._runs, members)
+            pipeline.hset(self._meta, mapping=self._damaged_fields).zadd(self._runs, self._damaged_members)
             pipeline.pexpire(self._meta, 1_000_000).pexpire(self._runs, 1_000_000)
             pipeline.zadd(self._index, {"s": 1, "other": 1}).execute()
 
     def has_all_members(self) -> bool:
         """Tell whether there are a head, an id and a body for each run, by their number."""
-        scores = [score for _, score in self.bytes()[1]]
+        scores = self._damaged_members.values()
         heads, bodies = sum(score >= 1 for score in scores), sum(score <= -1 for score in scores)
         return (len(scores), heads, bodies) == (3 * len(RUNS), len(RUNS), len(RUNS))
 
@@ -192,7 +196,8 @@ WRITES: Final = {
     "delete_session": Call(lambda s: s.cache.delete_session("s"), True, False),
     "delete_session, another's": Call(lambda s: s.cache.delete_session("s", user_id="v"), False, False),
 }
-CALLS: Final = SESSION_READS | RUN_READS | LISTINGS | WRITES
+READS: Final = SESSION_READS | RUN_READS
+CALLS: Final = READS | LISTINGS | WRITES
 
 DECODING: Final = {*SESSION_READS, "update_session", "refresh"}
 """Calls that read every field."""
@@ -344,14 +349,19 @@ class Findings:
     end_script: Callable[[], None]
     found: list[str] = field(default_factory=list)
 
-    def ask(self, call: str, damage: str, allowed: Collection[Any], *, leaves_alone: bool) -> None:
-        """Make a call; note what came of it if it is not allowed, or if it wrote to what it leaves alone."""
+    def ask_all(self, damage: str, allowed: Callable[[str], Collection[Any]], *, leaves_alone: bool) -> None:
+        """Make every call; note what came of it if it is not allowed, or if it wrote where it must not."""
         before = self.stored.bytes()
-        outcome = self._outcome(call)
-        if not _is_one_of(outcome, allowed):
-            self.found.append(f"{damage}: {call}: {outcome!r}")
-        if leaves_alone and call not in REPLACING and not self.stored.is_as_it_was(before):
-            self.found.append(f"{damage}: {call}: wrote to it")
+        for call in CALLS:
+            outcome = self._outcome(call)
+            wrote = not self.stored.is_as_it_was(before) if leaves_alone else call not in READS
+            if not _is_one_of(outcome, allowed(call)):
+                self.found.append(f"{damage}: {call}: {outcome!r}")
+            if leaves_alone and wrote and call not in REPLACING:
+                self.found.append(f"{damage}: {call}: wrote to it")
+            if wrote or call in LISTINGS or isinstance(outcome, UnavailableError):
+                self.stored.store()
+                before = self.stored.bytes()
 
     def check(self) -> None:
         """Fail if anything was found."""
@@ -379,6 +389,8 @@ def _is_one_of(outcome: Any, allowed: Collection[Any]) -> bool:
 @pytest.fixture
 def stored(caches: Caches, server: Subject, admin: redis.Redis) -> Iterator[Stored]:
     """The session, on a server that soon says so if one of our scripts does not end."""
+    if caches.kind == "async" and server.name != "redis":
+        pytest.skip("the clients share what reads and writes: both on one server, one on the others")
     stored = Stored(caches, admin)
     if server.real is None:
         yield stored
@@ -408,22 +420,26 @@ def findings(stored: Stored, server: Subject, admin: redis.Redis) -> Findings:
 def test_a_damaged_field(stored: Stored, findings: Findings, name: str) -> None:
     for kind, value in VALUES.items():
         meant = meaning(name, value)
-        for call in CALLS:
-            stored.store(name, value)
-            findings.ask(
-                call, f"{kind} ({meant})", allowed(call, name, value), leaves_alone=meant in LEFT_ALONE
-            )
+        stored.damage(name, value)
+        findings.ask_all(
+            f"{kind} ({meant})",
+            lambda call, value=value: allowed(call, name, value),  # type: ignore[misc]
+            leaves_alone=meant in LEFT_ALONE,
+        )
 
     findings.check()
 
 
 def test_a_damaged_run(stored: Stored, findings: Findings) -> None:
     """What is read without an error is right, and a session that lacks a member counts as absent."""
+
+    def right_or_an_error(call: str) -> Collection[Any]:
+        _, whole, absent = CALLS[call]
+        return [object] if call in WRITES else [whole, absent, SessionCacheError]
+
     for damage, moves in damaged_runs(stored):
-        for call, (_, whole, absent) in CALLS.items():
-            stored.store(moves=moves)
-            right = [object] if call in WRITES else [whole, absent, SessionCacheError]
-            findings.ask(call, damage, right, leaves_alone=not stored.has_all_members())
+        stored.damage(moves=moves)
+        findings.ask_all(damage, right_or_an_error, leaves_alone=not stored.has_all_members())
 
     findings.check()
 
@@ -431,9 +447,8 @@ def test_a_damaged_run(stored: Stored, findings: Findings) -> None:
 def test_a_misplaced_member(stored: Stored, findings: Findings) -> None:
     """The order of runs is what scores say: what is read may be in another, or short of one."""
     for damage, moves in misplaced_members(stored):
-        for call in CALLS:
-            stored.store(moves=moves)
-            findings.ask(call, damage, [object], leaves_alone=not stored.has_all_members())
+        stored.damage(moves=moves)
+        findings.ask_all(damage, lambda _: [object], leaves_alone=not stored.has_all_members())
 
     findings.check()
 
@@ -442,7 +457,7 @@ def test_a_damaged_session_is_made_anew(stored: Stored) -> None:
     for name in FIELDS:
         for value in VALUES.values():
             if meaning(name, value) == ABSENT:
-                stored.store(name, value)
+                stored.damage(name, value)
                 stored.cache.upsert_session(a_session("s", 1))
 
                 assert _runs_of(stored.cache.get_session("s")) == RUNS[:1]
