@@ -453,6 +453,19 @@ def test_a_misplaced_member(stored: Stored, findings: Findings) -> None:
     findings.check()
 
 
+def test_a_run_whose_parts_lie_apart_is_not_written(stored: Stored) -> None:
+    for kind, wrong in (("h", 2.0**51), ("b", -1.0)):
+        member, _ = stored.newest(kind)
+        stored.damage(moves=[(member, member, wrong)])
+        before = stored.bytes()
+
+        with pytest.raises(SessionNotFoundError):
+            stored.cache.upsert_run("s", a_run("r2", 3, content="changed"))
+        assert stored.cache.delete_run("s", "r2") is False
+
+        assert stored.is_as_it_was(before)
+
+
 def test_a_damaged_session_is_made_anew(stored: Stored) -> None:
     for name in FIELDS:
         for value in VALUES.values():

@@ -5,9 +5,7 @@
 local function stored(run_id)
   local mark = redis.call('ZSCORE', runs, 'i' .. run_id)
   if not mark then return nil end
-  local order = tonumber(mark) * ID_SCALE
-  if order < 1 or order > LARGEST or order % 1 ~= 0 then return false end
-  local score = exact(order)
+  local score = exact(tonumber(mark) * ID_SCALE)
   local heads = redis.call('ZRANGE', runs, score, score, 'BYSCORE')
   local attempt = #heads == 1 and string.match(heads[1], '^h(%d*):')
   if not attempt or redis.call('ZCOUNT', runs, '-' .. score, '-' .. score) ~= 1 then return false end
