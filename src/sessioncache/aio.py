@@ -45,7 +45,8 @@ class AsyncSessionCache(AsyncCarrier):
         `session.updated_at` to the server's clock. Runs of more than 4 MiB together take further steps.
 
         Raises SessionNotFoundError where the object was loaded and its session is gone; only one made new
-        creates a session. Raises SessionConflictError where the stored revision is not `expect_rev`,
+        creates a session. Raises SessionConflictError where the stored revision is not `expect_rev`; 0 stands
+        for a session that does not exist, so with it a session is created or left alone. Raises
         SessionOwnershipError where the session belongs to another user.
         """
         return await self._run(saving.upsert_session(self._call(), session, expect_rev=expect_rev))
@@ -179,8 +180,8 @@ class AsyncSessionCache(AsyncCarrier):
 
         One round trip where the newest `last_n_runs` runs have as many runs of the agent or team; else pages,
         from the newest run backwards. With `limit` alone, also the oldest runs up to the first message of the
-        system. Without either, all runs. Raises SessionNotFoundError where the session does not exist,
-        InvalidArgumentError for a status that is unknown.
+        system, if the agent or team has one. Without either, all runs. Raises SessionNotFoundError where the
+        session does not exist, InvalidArgumentError for a status that is unknown or without any id.
         """
         arguments = MessageArguments(
             agent_id=agent_id,
