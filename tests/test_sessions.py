@@ -602,6 +602,14 @@ def test_a_new_object_that_was_merged_has_a_revision_that_conflicts(cache: Any) 
         cache.upsert_session(session, expect_rev=session.rev)
 
 
+def test_a_new_object_that_is_merged_does_not_know_when_the_session_was_created(cache: Any) -> None:
+    cache.upsert_session(session_of(1, created_at=5))
+    cache.upsert_session(session_of(2, created_at=9, metadata={"m": 1}))
+
+    loaded = cache.get_session("s")
+    assert (loaded.created_at, loaded.metadata) == (5, {"m": 1})
+
+
 @pytest.mark.parametrize("touching", ["touch_session", "get_session", "delete_run of none"])
 def test_what_changes_nothing_is_no_conflict(cache: Any, touching: str) -> None:
     session = session_of(1)
