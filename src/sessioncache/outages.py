@@ -42,7 +42,7 @@ class Outages:
         """Log that calls are retried on a server, if that was not said yet."""
         outage = self.open.get(server)
         if outage is not None and not outage.is_told:
-            outage.is_told = self._log(server, f"retrying: {server}, {call}, attempt {attempt}: {why}")
+            outage.is_told = self.say(server, f"retrying: {server}, {call}, attempt {attempt}: {why}")
 
     def end(self, server: str, call: str, attempt: int) -> None:
         """Log that a server serves again, or that a call is served without it."""
@@ -51,17 +51,17 @@ class Outages:
             return
         took = monotonic() - outage.since
         line = f"serving again: {server}, {call}, attempt {attempt}, after {took:.2f} s"
-        if not outage.is_told or self._log(server, line):
+        if not outage.is_told or self.say(server, line):
             self.open.pop(server, None)
 
-    def _log(self, server: str, line: str) -> bool:
-        """Write a line, unless there was one a moment ago; return whether it was written."""
+    def say(self, topic: str, line: str) -> bool:
+        """Write a line, unless there was one of its topic a moment ago; return whether it was written."""
         if not self._telling.acquire(blocking=False):
             return False
         try:
-            is_due = monotonic() - self._told_at.get(server, -inf) >= SECONDS_BETWEEN_LINES
+            is_due = monotonic() - self._told_at.get(topic, -inf) >= SECONDS_BETWEEN_LINES
             if is_due:
-                self._told_at[server] = monotonic()
+                self._told_at[topic] = monotonic()
         finally:
             self._telling.release()
         if is_due:

@@ -57,5 +57,5 @@ def test_what_is_stored_is_read_and_the_touch_is_left_out(
     refusing()
 
     assert {name: read(cache) for name, read in READS.items()} == expected
-    assert "'s' was read" in caplog.text
+    assert 1 <= caplog.text.count("was read") < len(READS)
     assert "retrying" not in caplog.text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from types import EllipsisType
@@ -14,8 +13,6 @@ from sessioncache.resilience import Call, ask_all
 from sessioncache.settings import milliseconds
 
 from .writing import Target, list_elsewhere, read_answer, script_request, write
-
-log = logging.getLogger("sessioncache")
 
 TOUCH_SESSION: Final = Script("_session", "touch_session")
 
@@ -54,7 +51,8 @@ def ask_and_touch(
 
 def _follow(call: Call, target: Target, answer: Any) -> Flow[None]:
     if isinstance(answer, Exception):
-        log.warning("session %r was read, but lives no longer for it: %s", target.session_id, answer)
+        line = f"session {target.session_id!r} was read, but lives no longer for it: {answer}"
+        call.routing.outages.say("touching", line)
         return
     try:
         touched = read_answer(answer, target.session_id)
