@@ -211,7 +211,7 @@ def test_a_run_of_status_completed_in_lower_case_is_history(
     assert cache.get_run("s", "r1").status is RunStatus.completed
 
 
-def test_a_status_that_a_dict_has_in_lower_case_is_stored_as_the_one_it_names(cache: Any) -> None:
+def test_a_status_that_a_dict_has_in_lower_case_is_loaded_as_the_one_it_names(cache: Any) -> None:
     data = a_session("s", [a_run("r1")]).to_dict()
     data["runs"][0]["status"] = "completed"
     cache.upsert_session(WorkflowSession.from_dict(data))

@@ -21,10 +21,6 @@ def _read_status(value: Any, _depth: int) -> Any:
     return RunStatus.exact(value)
 
 
-def _write_status(value: Any) -> Any:
-    return write_enum(RunStatus.parse(value))
-
-
 def _read_message(data: dict[str, Any], _depth: int) -> Message:
     return build(Message, data)
 
@@ -67,7 +63,7 @@ def _each(read: Callable[[dict[str, Any], int], Any]) -> Callable[[Any, int], An
     return read_list
 
 
-_STATUS = converted(Converter(_read_status, _write_status))
+_STATUS = converted(Converter(_read_status, write_enum))
 _MESSAGES = converted(Converter(_each(_read_message), write_nested))
 _RUNS = converted(Converter(_each(_read_run), write_nested))
 _WORKFLOW_AGENT_RUN = converted(Converter(_read_workflow_agent_run, write_nested))
