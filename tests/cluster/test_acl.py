@@ -98,7 +98,3 @@ def test_every_call_works_behind_sentinels_that_ask_for_a_login(
     cache = connect(_url(sentinels, query), prefix=PREFIX, max_runs=3)
     for call in calls(cache, master).values():
         call()
-
-    master.execute_command("ACL", "SETUSER", "app", "-role")
-    with pytest.raises(ConfigurationError, match="'role'"):
-        connect(_url(sentinels), prefix=PREFIX).get_session("s")
