@@ -61,6 +61,17 @@ def _always_due(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outages, "SECONDS_BETWEEN_LINES", 0)
 
 
+def test_what_is_left_of_a_session_without_its_hash_is_said_to_be_damaged(
+    cache: Any, caches: Caches, admin: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.upsert_session(session(runs=1))
+    admin.delete(f"{caches.prefix}:{{s}}:meta")
+
+    assert cache.get_session("s") is None
+
+    assert _lines(caplog) == ["session 's' is damaged: it counts as absent"]
+
+
 @pytest.mark.usefixtures("_always_due")
 def test_retrying_is_a_line_when_it_begins_and_one_when_it_ends(
     proxy: FaultProxy, connect: Callable[..., Any], caplog: pytest.LogCaptureFixture
