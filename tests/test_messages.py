@@ -13,7 +13,7 @@ from sessioncache.errors import DamagedRunError, InvalidArgumentError, SessionNo
 from sessioncache.models import WorkflowSession
 from sessioncache.operations import messages, paging
 from strategies import message_filters, workflow_sessions
-from support.interleaving import watched
+from support.interleaving import another_worker, then, watched
 from support.samples import a_message, a_run, a_run_of, a_session, named, repeated
 
 _fresh = count()
@@ -180,6 +180,22 @@ def test_an_agent_without_a_system_message_is_not_looked_for_at_the_other_end(ca
     assert [message.id for message in found] == ["m28", "m29"]
     cache.upsert_run("s", a_run_of("r3", a_message("first", "system"), at=1))
     assert [message.id for message in cache.get_messages("s", agent_id="A", limit=2)] == ["first", "m29"]
+
+
+def test_both_ends_of_an_answer_are_of_one_moment(cache: Any, caches: Any) -> None:
+    runs = [a_run_of("r0", a_message("first", "system"), at=1)]
+    runs += [a_run_of(f"r{number}", a_message(f"m{number}"), at=number) for number in range(2, 30)]
+    cache.upsert_session(a_session("s", runs=runs))
+    worker = another_worker(caches)
+
+    def change_both_ends() -> None:
+        worker.upsert_run("s", a_run_of("r0", a_message("changed", "system"), at=1))
+        worker.upsert_run("s", a_run_of("r30", a_message("m30"), at=30))
+
+    with watched(cache, then(change_both_ends)):
+        found = cache.get_messages("s", agent_id="A", limit=2)
+
+    assert [message.id for message in found] == ["changed", "m30"]
 
 
 def test_a_session_of_before_there_were_marks_is_read_to_its_other_end(
