@@ -146,8 +146,8 @@ def test_while_it_is_loading_for_too_long_calls_are_unavailable(
 
 @contextlib.contextmanager
 def _loading_server(binary: str | None) -> Iterator[tuple[RedisServer, Callable[[], None]]]:
-    """Give a server that holds session `s`, and what starts it, loading for a second or two."""
-    config: dict[str, str | int] = {"save": "3600 1", "key-load-delay": 2000, "rdbcompression": "no"}
+    """Give a server that holds session `s`, and what starts it, loading for four seconds or more."""
+    config: dict[str, str | int] = {"save": "3600 1", "key-load-delay": 4000, "rdbcompression": "no"}
     with RedisServer(binary, unix=False, config=config) as server:
         _fill(server)
         server.stop()
