@@ -5,8 +5,8 @@ stretched or spliced with another as bytes; of the others, parts are exchanged f
 that they are whole msgpack of a shape nobody expects. What a payload must not do to the decoders:
 
     codec.unpack          raises anything but CodecError
-    fields.from_fields    raises anything but DamagedSessionError
-    records.read_run      raises anything, nor does a run that it built raise anything but DamagedRunError
+    session_hash.from_fields    raises anything but DamagedSessionError
+    run_members.read_run      raises anything, nor does a run that it built raise anything but DamagedRunError
 
 Every finding is printed with the bytes that reproduce it; the exit status is 1 where there is one.
 """
@@ -28,9 +28,10 @@ from uuid import UUID
 
 import msgpack
 
-from sessioncache import DamagedRunError, DamagedSessionError, WorkflowSession, codec, fields, records
-from sessioncache.kinds import WorkflowModel
-from sessioncache.records import StoredRun, pack_run, read_run
+from sessioncache import DamagedRunError, DamagedSessionError, WorkflowSession
+from sessioncache.storage import codec, run_members, session_hash
+from sessioncache.storage.adapters import WORKFLOWS
+from sessioncache.storage.run_members import StoredRun, pack_run, read_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ CLASH_SHARE = 0.1
 PACKED_SHARE = 0.8
 """Heads of which only the packed part is changed: what stands before it is found wanting at once."""
 
-MODEL = WorkflowModel()
+MODEL = WORKFLOWS
 SESSION_ID = "fuzzed"
 
 STEP_SHARE = 0.75
@@ -137,12 +138,12 @@ def load_seeds() -> Seeds:
     for line in SESSIONS.read_text().splitlines():
         session = WorkflowSession.from_dict(json.loads(line))
         assert session is not None
-        stored = fields.to_fields(MODEL.fields(session))
+        stored = session_hash.to_fields(MODEL.fields(session))
         seeds.hashes.append(
-            stored | {b"schema": fields.SCHEMA, b"rev": b"2", b"born": b"1", b"updated_at": b"1700000000"}
+            stored | {b"schema": session_hash.SCHEMA, b"rev": b"2", b"born": b"1", b"updated_at": b"1700000000"}
         )
         seeds.values.extend(value for value in stored.values() if value[:1] == codec.FORMAT)
-        seeds.runs.extend(pack_run(MODEL, run, records.UNLIMITED).stored(1) for run in session.runs or ())
+        seeds.runs.extend(pack_run(MODEL, run, run_members.UNLIMITED).stored(1) for run in session.runs or ())
     return seeds
 
 
@@ -314,7 +315,7 @@ def judge_unpack(payload: bytes) -> str:
 def judge_fields(payload: dict[bytes, bytes]) -> str:
     """Read a hash, and build the session of it."""
     try:
-        record = fields.from_fields(payload, SESSION_ID, MODEL.names)
+        record = session_hash.from_fields(payload, SESSION_ID, MODEL.names)
     except DamagedSessionError:
         return "refused"
     MODEL.session(record, [])

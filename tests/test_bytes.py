@@ -12,7 +12,7 @@ import pytest
 
 from sessioncache import SessionCache
 from sessioncache.models import WorkflowRunOutput, WorkflowSession
-from sessioncache.operations import paging
+from sessioncache.operations import pages
 from support.samples import a_message, a_run, a_run_of, a_session
 from support.wire import CountingProxy
 
@@ -200,7 +200,7 @@ def test_pages_of_bodies_are_bounded_in_bytes(
     trips, received, answer = cost(proxy, lambda: cache.get_messages("large", agent_id="A", last_n_runs=1))
 
     assert [message.id for message in answer] == ["m12"]
-    assert received < 12 * 2**20 + 2 * paging.PAGE_BYTES
+    assert received < 12 * 2**20 + 2 * pages.PAGE_BYTES
     assert trips <= 1 + 12
 
 

@@ -21,7 +21,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sessioncache import UnserializableError, codec
+from sessioncache import UnserializableError
+from sessioncache.storage import codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -414,7 +415,7 @@ def test_a_set_of_two_lists_so_deep_that_comparing_them_may_overflow_is_a_set_or
 
 CRASHES = """
 import msgpack
-from sessioncache import codec
+from sessioncache.storage import codec
 packed = msgpack.packb([])
 for _ in range({depth}):
     packed = msgpack.packb([msgpack.ExtType(5, packed)])

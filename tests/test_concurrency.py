@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessioncache import SessionCache, SessionConflictError, WorkflowRunOutput, WorkflowSession, keys
+from sessioncache import SessionCache, SessionConflictError, WorkflowRunOutput, WorkflowSession
+from sessioncache.storage import keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable

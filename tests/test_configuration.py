@@ -13,7 +13,7 @@ import redis.asyncio
 
 from faults.reaching import connect, disconnect, session, within
 from sessioncache import AsyncSessionCache, ConfigurationError, SessionCache, UnavailableError
-from sessioncache.url import SCHEMES
+from sessioncache.transport.url import SCHEMES
 from support.facade import BlockingFacade, LoopThread
 from support.servers import (
     RedisServer,

@@ -18,10 +18,10 @@ from sessioncache import (
     codec,
     fields,
 )
-from sessioncache.kinds import WorkflowModel
+from sessioncache.storage.adapters import WORKFLOWS
 from strategies import workflow_sessions
 
-MODEL = WorkflowModel()
+MODEL = WORKFLOWS
 NAMES = {*MODEL.names, "anything", "x"}
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sessioncache.errors import DamagedRunError, InvalidArgumentError, SessionNotFoundError
 from sessioncache.models import RunStatus, WorkflowChatInteraction, WorkflowSession
-from sessioncache.operations import paging
+from sessioncache.operations import pages
 from strategies import counts, workflow_sessions
 from support.interleaving import watched
 from support.samples import a_run, a_session, ids, named, repeated

@@ -10,8 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from sessioncache import InvalidArgumentError, keys
-from sessioncache.settings import make_settings
+from sessioncache import InvalidArgumentError
+from sessioncache.storage import keys
+from sessioncache.options import check_options
 
 HOSTILE_IDS = [
     *(
@@ -146,4 +147,4 @@ def test_what_is_no_id_is_refused_by_name(value: Any, words: str) -> None:
 @pytest.mark.parametrize("prefix", ["", "a{", "a}", "{a}", "p" * 513, "\ud800", None, 5, b"p"])
 def test_a_prefix_that_would_break_the_keys_is_refused_by_name(prefix: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="prefix"):
-        make_settings(prefix=prefix)
+        check_options(prefix=prefix)

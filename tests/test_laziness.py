@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 
-from sessioncache import codec
+from sessioncache.storage import codec
 from sessioncache.errors import DamagedRunError
 from sessioncache.models import WorkflowRunOutput, WorkflowSession
 from strategies import workflow_sessions

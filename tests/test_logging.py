@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from faults.reaching import a_run, connect, session
-from sessioncache import SessionCacheError, outages
+from sessioncache import SessionCacheError
+from sessioncache.transport import outages
 from support.wire import FaultProxy
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sessioncache.errors import DamagedRunError, InvalidArgumentError, SessionNotFoundError
 from sessioncache.models import WorkflowSession
-from sessioncache.operations import messages, paging
+from sessioncache.operations import messages, pages
 from strategies import message_filters, workflow_sessions
 from support.interleaving import another_worker, then, watched
 from support.samples import a_message, a_run, a_run_of, a_session, named, repeated

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sessioncache.errors import SessionNotFoundError
 from sessioncache.models import RunStatus, WorkflowSession
-from sessioncache.operations import messages, paging
+from sessioncache.operations import messages, pages
 from strategies import message_filters, workflow_runs, workflow_sessions
 from support.interleaving import Trips, another_worker, then, watched
 from support.samples import a_message, a_run, a_run_of, a_session, ids, named, repeated

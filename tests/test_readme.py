@@ -10,7 +10,7 @@ import pytest
 
 import sessioncache
 from sessioncache import errors
-from sessioncache.base import Options
+from sessioncache.options import Options
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

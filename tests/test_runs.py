@@ -16,7 +16,7 @@ from sessioncache import (
     codec,
     keys,
 )
-from sessioncache.operations import saving
+from sessioncache.operations import upsert
 from support.interleaving import watched
 
 if TYPE_CHECKING:
@@ -333,7 +333,7 @@ def test_an_object_with_more_runs_than_are_kept_is_saved_again_and_again(make_ca
 @pytest.mark.parametrize("whole", [True, False], ids=["upsert_session", "upsert_runs"])
 def test_runs_too_large_for_one_script_all_arrive(cache: Any, session: WorkflowSession, whole: bool) -> None:
     runs = [run(number, input="x" * 700_000) for number in range(8)]
-    assert sum(len(each.input) for each in runs) > saving.MAX_SCRIPT_BYTES
+    assert sum(len(each.input) for each in runs) > upsert.MAX_SCRIPT_BYTES
     with watched(cache) as trips:
         if whole:
             session.runs.extend(runs)
@@ -347,7 +347,7 @@ def test_runs_too_large_for_one_script_all_arrive(cache: Any, session: WorkflowS
 
 @pytest.mark.usefixtures("session")
 def test_runs_too_many_for_one_script_all_arrive(cache: Any, session: WorkflowSession) -> None:
-    runs = [run(number) for number in range(saving.MAX_SCRIPT_RUNS * 2 + 1)]
+    runs = [run(number) for number in range(upsert.MAX_SCRIPT_RUNS * 2 + 1)]
     session.runs.extend(runs)
     with watched(cache) as trips:
         cache.upsert_session(session)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import sessioncache.operations
-from sessioncache.flow import READ_UNIT, Script
-from sessioncache.permissions import TRY_COMMANDS
+from sessioncache.transport.request import READ_UNIT, Script
+from sessioncache.storage.scripts import TRY_COMMANDS
 from support.servers import CARRIED
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import pytest
 import redis
 
 from sessioncache import AsyncSessionCache, InvalidArgumentError, SessionCache
-from sessioncache.base import Options
-from sessioncache.settings import make_settings
+from sessioncache.options import Options
+from sessioncache.options import check_options
 from support.facade import BlockingFacade
 from support.samples import a_session
 
@@ -47,7 +47,7 @@ def test_an_option_that_is_wrong_is_refused_by_name(cls: Any, name: str, value: 
 @pytest.mark.parametrize("ttl", [2**47, 2**53])
 def test_a_ttl_beyond_what_a_timedelta_holds_is_refused_by_name(ttl: int) -> None:
     with pytest.raises(InvalidArgumentError, match=r"^ttl "):
-        make_settings(ttl=ttl)
+        check_options(ttl=ttl)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_ttl_beyond_what_a_timedelta_holds_is_refused_by_name(ttl: int) -> Non
     ],
 )
 def test_a_ttl_is_whole_milliseconds(ttl: Any, milliseconds: int | None) -> None:
-    assert make_settings(ttl=ttl).ttl == milliseconds
+    assert check_options(ttl=ttl).ttl == milliseconds
 
 
 @pytest.mark.parametrize("name", ["ttll", "decode_responses", "model", "url_"])

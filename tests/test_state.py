@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from sessioncache import SessionCache, resilience
+from sessioncache import SessionCache
+from sessioncache.transport import retry
 from sessioncache.errors import (
     InvalidArgumentError,
     SessionConflictError,
@@ -20,7 +21,7 @@ from sessioncache.errors import (
     UnavailableError,
     UnserializableError,
 )
-from sessioncache.operations import state
+from sessioncache.operations import update
 from support.interleaving import another_worker, watched
 from support.samples import a_run, a_session, ids
 

@@ -21,7 +21,7 @@ from sessioncache import (
     codec,
     keys,
 )
-from sessioncache.operations import saving
+from sessioncache.operations import upsert
 from strategies import workflow_sessions
 from support.interleaving import watched
 
@@ -507,7 +507,7 @@ def test_a_first_run_in_the_last_millisecond_of_a_session_does_not_outlive_it(
         local function call(name, ...) if name == 'PTTL' then return 0 end return real.call(name, ...) end
         local redis = {call = call, pcall = real.pcall}
     """
-    admin.execute_command("EVAL", ending + saving.UPSERT_RUNS.text, *arguments)
+    admin.execute_command("EVAL", ending + upsert.UPSERT_RUNS.text, *arguments)
 
     assert -1 not in lifetimes(admin, caches)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sessioncache import ReplyMismatchError, SessionCache
-from sessioncache.flow import Send
+from sessioncache.transport.flow import Send
 from support.samples import a_run, a_run_of, a_session
 
 if TYPE_CHECKING:

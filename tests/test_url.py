@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessioncache import AsyncSessionCache, InvalidArgumentError, SessionCache, WorkflowSession
-from sessioncache.flow import Address
-from sessioncache.url import SCHEMES, parse_url
+from sessioncache.transport.flow import Address
+from sessioncache.transport.url import SCHEMES, parse_url
 
 SECRET = "hunter2"
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessioncache import codec
+from sessioncache.storage import codec
 from support.samples import a_run, a_session
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgpack
 
 from sessioncache import WorkflowRunOutput
-from sessioncache.flow import Command
-from sessioncache.operations.saving import upsert_runs
+from sessioncache.transport.flow import Command
+from sessioncache.operations.upsert import upsert_runs
 
 from . import bare, sample
 from .stage import Stage

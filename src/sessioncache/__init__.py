@@ -23,12 +23,13 @@ from .models import (
     Message,
     RunOutput,
     RunStatus,
+    SessionPage,
+    SessionSummary,
     TeamRunOutput,
     WorkflowChatInteraction,
     WorkflowRunOutput,
     WorkflowSession,
 )
-from .operations.listing import SessionPage, SessionSummary
 
 __all__ = [
     "AsyncSessionCache",

@@ -1,107 +1,273 @@
-"""AsyncSessionCache: the asyncio client. Every method is an operation, carried and awaited."""
+"""AsyncSessionCache: the asyncio client. Every method runs one operation over the client's transport."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
-from types import EllipsisType
-from typing import Any
+from types import EllipsisType, TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
-from .aiocarrier import AsyncCarrier
-from .models import Message, RunStatus, WorkflowChatInteraction, WorkflowRunOutput, WorkflowSession
+from .models import (
+    Message,
+    RunStatus,
+    SessionPage,
+    WorkflowChatInteraction,
+    WorkflowRunOutput,
+    WorkflowSession,
+)
 from .operations import (
     history,
+    index,
     listing,
     messages,
     ping,
-    rebuilding,
-    refreshing,
+    read,
+    refresh,
     runs,
-    saving,
     sessions,
-    state,
-    touching,
+    touch,
+    update,
+    upsert,
 )
-from .operations.listing import SessionPage
-from .operations.messages import MessageArguments
+from .operations.context import Context, Operation
+from .options import Options, check_options
+from .transport.awaited import AsyncTransport
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class AsyncSessionCache(AsyncCarrier):
+class AsyncSessionCache:
     """Workflow sessions in Redis, for asyncio: everything `SessionCache` has, awaited.
 
         cache = AsyncSessionCache.from_url("redis://localhost:6379/0", ttl=3600)
 
-    Safe to use from many tasks at once, which queue where all connections are busy, from several event loops
-    and after a fork: each has connections of its own. A call that is cancelled leaves the cache whole; a
-    write that was under way is applied or not, never half.
+    Safe to use from many tasks at once, which queue while all connections are busy, from several event loops and
+    after a fork: each has connections of its own. If a call is cancelled, the cache stays usable, and a write
+    that was under way is applied or not, never half.
     """
 
-    async def upsert_session(self, session: WorkflowSession, *, expect_rev: int | None = None) -> None:
-        """Create a session, or merge what changed in this object into the stored one: one round trip.
+    def __init__(self, client: Any, **options: Unpack[Options]) -> None:
+        """Make a cache on the Redis that a client of redis-py is connected to: a server or a cluster.
 
-        Of `session_data`, `session_state`, `workflow_data` and `metadata`, those top-level keys are written
+        The client is only read, for where and how to connect: the cache has connections of its own.
+
+        Args:
+            client: A client of redis-py, of redis.asyncio for the asynchronous cache.
+            **options: Those of `from_url`.
+
+        Raises:
+            InvalidArgumentError: The client is none, or an option is unknown or wrong.
+        """
+        self.settings = check_options(**options)
+        is_transport = isinstance(client, AsyncTransport)
+        self.transport = client if is_transport else AsyncTransport.from_client(client)
+
+    @classmethod
+    def from_url(cls, url: str, **options: Unpack[Options]) -> Self:
+        """Make a cache on the Redis at a URL; nothing is connected yet.
+
+        Args:
+            url: redis:// rediss:// unix:// redis+cluster:// rediss+cluster:// redis+sentinel://
+                rediss+sentinel:// or memory://, an in-process server (extra `embedded`).
+            **options: Any of these:
+
+                prefix: beginning of the names of all keys; `sessioncache` by default.
+                ttl: lifetime of a session after each write, in seconds or as a timedelta; None, the default,
+                for ever.
+                touch_on_read: whether reading a session also begins its lifetime again.
+                max_runs: most runs of a session: a write that adds one removes the oldest beyond it.
+                max_run_bytes: largest packed run, in bytes; 8 MiB by default.
+                timeout: seconds that one call may take, retries included; 5 by default.
+
+        Raises:
+            InvalidArgumentError: The URL or an option is unknown or wrong.
+        """
+        return cls(AsyncTransport.from_url(url), **options)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.transport.topology!r}, prefix={self.settings.prefix!r})"
+
+    async def __aenter__(self) -> Self:
+        """Return the cache, to be closed at the end of the block."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the connections of the running loop."""
+        await self.aclose()
+
+    async def _run(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        ctx = Context.begin(self.transport.topology, self.settings, operation.__name__)
+        return await self.transport.run(operation(ctx, *args, **kwargs))
+
+    async def upsert_session(self, session: WorkflowSession, *, expect_rev: int | None = None) -> None:
+        """Create a session, or merge what changed in this object into the stored one.
+
+        Of `session_data`, its `session_state`, `workflow_data` and `metadata`, those top-level keys are written
         that differ from what this object was loaded with or last saved as, so that workers who change
         different keys do not undo each other. New and changed runs are written; none is ever removed. Sets
-        `session.updated_at` to the server's clock. Runs of more than 4 MiB together take further steps.
+        `session.updated_at` to the server's clock.
 
-        Raises SessionNotFoundError where the object was loaded and its session is gone; only one made new
-        creates a session. Raises SessionConflictError where the stored revision is not `expect_rev`; 0 stands
-        for a session that does not exist, so with it a session is created or left alone. Raises
-        SessionOwnershipError where the session belongs to another user.
+        Args:
+            session: A session made new, which may create one, or one that was loaded, which cannot.
+            expect_rev: The revision that the stored session must have, as in `session.rev`; 0 if there must be
+                no session.
+
+        Raises:
+            SessionNotFoundError: The object was loaded, and its session is gone.
+            SessionConflictError: The stored revision is not `expect_rev`.
+            SessionOwnershipError: The stored session belongs to another user.
+            StaleRunError: A stored run is of a later `queue_attempt`.
+
+        Redis:
+            EVALSHA; 1 round trip, and 1 for each further 4 MiB or 500 runs.
         """
-        return await self._run(saving.upsert_session(self._call(), session, expect_rev=expect_rev))
+        return await self._run(upsert.upsert_session, session, expect_rev=expect_rev)
 
     async def get_session(
         self, session_id: str, *, user_id: str | None = None, last_n_runs: int | None = None
     ) -> WorkflowSession | None:
-        """Load a session with all runs, or the newest `last_n_runs`: one round trip (HGETALL, 2 ZRANGE).
+        """Load a session with all runs or the newest.
 
-        None where it does not exist, or does not belong to `user_id` where that is given. 0 runs, or less,
-        read the metadata alone. Bodies of runs decode on first use; one that does not decode raises
-        DamagedRunError there.
+        Args:
+            session_id: The session.
+            user_id: If given, only a session of this user is found.
+            last_n_runs: How many of the newest runs; None for all. 0 or less loads the metadata alone.
+
+        Returns:
+            The session, its runs oldest first, or None if it does not exist for this user. Bodies of runs
+            decode on first use; there, one that does not decode raises DamagedRunError.
+
+        Raises:
+            DamagedSessionError: A field does not decode, or a key has another type.
+            SessionVersionError: The session is stored in a layout of another version.
+
+        Redis:
+            MULTI of HGETALL, ZCARD and 2 ZRANGE; 1 round trip.
         """
-        return await self._run(
-            sessions.get_session(self._call(), session_id, user_id=user_id, last_n_runs=last_n_runs)
-        )
+        return await self._run(read.get_session, session_id, user_id=user_id, last_n_runs=last_n_runs)
 
     async def get_sessions(
         self, session_ids: Sequence[str], *, last_n_runs: int | None = None
     ) -> list[WorkflowSession | None]:
-        """Load sessions in the order of their ids, None where one does not exist: a round trip a server."""
-        return await self._run(sessions.get_sessions(self._call(), session_ids, last_n_runs=last_n_runs))
+        """Load many sessions, each as `get_session` does.
+
+        Args:
+            session_ids: The sessions.
+            last_n_runs: How many of the newest runs of each; None for all, 0 or less for none.
+
+        Returns:
+            The sessions in the order of their ids, None for each that does not exist.
+
+        Raises:
+            DamagedSessionError: As `get_session`.
+            SessionVersionError: As `get_session`.
+
+        Redis:
+            As `get_session` for each id; 1 round trip, in a cluster 1 to each node.
+        """
+        return await self._run(read.get_sessions, session_ids, last_n_runs=last_n_runs)
 
     async def rename_session(self, session_id: str, name: str, *, user_id: str | None = None) -> bool:
-        """Set `session_data["session_name"]`; False where the session does not exist for this user."""
-        return await self._run(sessions.rename_session(self._call(), session_id, name, user_id=user_id))
+        """Set `session_data["session_name"]`.
+
+        Args:
+            session_id: The session.
+            name: The new name.
+            user_id: If given, only a session of this user is found.
+
+        Returns:
+            Whether the session exists for this user.
+
+        Redis:
+            EVALSHA; 1 round trip, and 1 for the indexes of its user and workflow.
+        """
+        return await self._run(sessions.rename_session, session_id, name, user_id=user_id)
 
     async def touch_session(self, session_id: str, ttl: int | timedelta | EllipsisType | None = ...) -> bool:
-        """Let a session live for `ttl` from now: seconds or a timedelta, None for ever.
+        """Begin the lifetime of a session again.
 
-        Left out, it is the cache's own. False where the session does not exist.
+        Args:
+            session_id: The session.
+            ttl: Its lifetime from now: seconds or a timedelta, None for ever; by default the cache's own.
+
+        Returns:
+            Whether the session exists.
+
+        Redis:
+            EVALSHA; 1 round trip, and 1 for the indexes of its user and workflow.
         """
-        return await self._run(touching.touch_session(self._call(), session_id, ttl))
+        return await self._run(touch.touch_session, session_id, ttl)
 
     async def delete_session(self, session_id: str, *, user_id: str | None = None) -> bool:
-        """Remove a session with all of its runs; False where it does not exist for this user."""
-        return await self._run(sessions.delete_session(self._call(), session_id, user_id=user_id))
+        """Remove a session with all of its runs.
+
+        Args:
+            session_id: The session.
+            user_id: If given, only a session of this user is found.
+
+        Returns:
+            Whether the session existed for this user.
+
+        Redis:
+            EVALSHA; 1 round trip.
+        """
+        return await self._run(sessions.delete_session, session_id, user_id=user_id)
 
     async def upsert_run(self, session_id: str, run: WorkflowRunOutput) -> None:
-        """Store a run, replacing the one with its run_id: one round trip, whatever the session's length.
+        """Store a run, or replace the one with its run_id. Nothing is read first.
 
-        Nothing is read first. A new run is placed by its `created_at`, ties by arrival; one that is replaced
-        keeps its place, and its `queue_attempt` where the new one has none. Raises SessionNotFoundError where
-        there is no session, StaleRunError where the stored run has a higher `queue_attempt`,
-        InvalidArgumentError for a run whose `session_id` is that of another session.
+        A new run is placed by its `created_at`, runs of one second by arrival. A run that is replaced keeps its
+        place, and its `queue_attempt` if the new one has none.
+
+        Args:
+            session_id: The session, which must exist.
+            run: The run; its `session_id`, if it has one, must be this session's.
+
+        Raises:
+            SessionNotFoundError: The session does not exist.
+            SessionOwnershipError: The session belongs to another user than the run.
+            StaleRunError: The stored run has a higher `queue_attempt`.
+
+        Redis:
+            EVALSHA; 1 round trip whatever the session's length, and 1 for indexes if the run names no user or
+            workflow.
         """
-        return await self._run(saving.upsert_runs(self._call(), session_id, [run]))
+        return await self._run(upsert.upsert_run, session_id, run)
 
     async def upsert_runs(self, session_id: str, runs: Iterable[WorkflowRunOutput]) -> None:
-        """Store runs as `upsert_run` does, in steps of at most 4 MiB or 500 runs, each atomic."""
-        return await self._run(saving.upsert_runs(self._call(), session_id, runs))
+        """Store runs, each as `upsert_run` does.
+
+        Args:
+            session_id: The session, which must exist.
+            runs: The runs, in the order of their arrival.
+
+        Raises:
+            SessionNotFoundError: As `upsert_run`.
+            SessionOwnershipError: As `upsert_run`.
+            StaleRunError: As `upsert_run`.
+
+        Redis:
+            EVALSHA; 1 round trip for each 4 MiB or 500 runs. Each is atomic, and repeating all is safe.
+        """
+        return await self._run(upsert.upsert_runs, session_id, runs)
 
     async def get_run(self, session_id: str, run_id: str) -> WorkflowRunOutput | None:
-        """Load one run, None where it or its session does not exist: one round trip."""
-        return await self._run(runs.get_run(self._call(), session_id, run_id))
+        """Load one run.
+
+        Args:
+            session_id: The session.
+            run_id: The run.
+
+        Returns:
+            The run, or None if it or its session does not exist.
+
+        Redis:
+            EVALSHA; 1 round trip.
+        """
+        return await self._run(runs.get_run, session_id, run_id)
 
     async def get_runs(
         self,
@@ -110,59 +276,119 @@ class AsyncSessionCache(AsyncCarrier):
         last_n_runs: int | None = None,
         statuses: Collection[RunStatus | str] | None = None,
     ) -> list[WorkflowRunOutput]:
-        """Load the runs of a session, or the newest `last_n_runs`, oldest first: one round trip.
+        """Load the runs of a session, or the newest.
 
-        With `statuses`, by name or value in any case, only runs that have one of these count; then pages are
-        read, from the newest run backwards, until there are enough. Raises SessionNotFoundError where the
-        session does not exist, InvalidArgumentError for a status that is unknown.
+        Args:
+            session_id: The session.
+            last_n_runs: How many of the newest runs; None for all.
+            statuses: If given, only runs with one of these statuses count, by name or value in any case.
+
+        Returns:
+            The runs, oldest first.
+
+        Raises:
+            SessionNotFoundError: The session does not exist.
+
+        Redis:
+            MULTI of HMGET, ZCARD and 2 ZRANGE; 1 round trip. With `statuses` and `last_n_runs` one for each
+            page, from the newest run backwards, until there are enough.
         """
-        return await self._run(
-            history.get_runs(self._call(), session_id, last_n_runs=last_n_runs, statuses=statuses)
-        )
+        return await self._run(history.get_runs, session_id, last_n_runs=last_n_runs, statuses=statuses)
 
     async def iter_runs(self, session_id: str, *, page_size: int = 100) -> AsyncIterator[WorkflowRunOutput]:
-        """Walk the runs of a session, oldest first, holding no more than a page: one round trip each.
+        """Iterate over the runs of a session, holding no more than a page.
 
-        No run is met twice, and none that was there from the beginning is left out, whatever others write.
-        Raises SessionNotFoundError where the session does not exist, or no longer.
+        Args:
+            session_id: The session.
+            page_size: How many runs are read at once.
+
+        Yields:
+            The runs, oldest first. None comes twice, and none that was there from the beginning is left out,
+            whatever others write.
+
+        Raises:
+            SessionNotFoundError: The session does not exist, or no longer.
+
+        Redis:
+            MULTI of HMGET, ZCARD and 2 ZRANGE; 1 round trip for each page.
         """
-        page = await self._run(runs.read_runs_after(self._call(), session_id, runs.START, page_size))
+        page = await self._run(runs.get_runs_after, session_id, runs.START, page_size)
         while page.runs:
             for run in page.runs:
                 yield run
-            page = await self._run(runs.read_runs_after(self._call(), session_id, page.last, page_size))
+            page = await self._run(runs.get_runs_after, session_id, page.last, page_size)
 
     async def delete_run(self, session_id: str, run_id: str) -> bool:
-        """Remove one run; False where it or its session does not exist."""
-        return await self._run(runs.delete_run(self._call(), session_id, run_id))
+        """Remove one run.
+
+        Args:
+            session_id: The session.
+            run_id: The run.
+
+        Returns:
+            Whether the run existed.
+
+        Redis:
+            EVALSHA; 1 round trip, and 1 for the indexes of the session's user and workflow.
+        """
+        return await self._run(runs.delete_run, session_id, run_id)
 
     async def get_chat_history(
         self, session_id: str, last_n_runs: int | None = None
     ) -> list[WorkflowChatInteraction]:
-        """Answer what `WorkflowSession.get_chat_history` does: one round trip, heads only.
+        """Return what `WorkflowSession.get_chat_history` returns for the whole session, reading heads only.
 
-        Raises SessionNotFoundError where the session does not exist.
+        Args:
+            session_id: The session.
+            last_n_runs: How many of the newest runs; None for all.
+
+        Returns:
+            Inputs and outputs, oldest first.
+
+        Raises:
+            SessionNotFoundError: The session does not exist.
+
+        Redis:
+            MULTI of HMGET, ZCARD and ZRANGE; 1 round trip.
         """
-        return await self._run(history.get_chat_history(self._call(), session_id, last_n_runs))
+        return await self._run(history.get_chat_history, session_id, last_n_runs)
 
-    async def get_workflow_history(
-        self, session_id: str, last_n_runs: int | None = None
-    ) -> list[tuple[str, str]]:
-        """Answer what `WorkflowSession.get_workflow_history` does, from heads only.
+    async def get_workflow_history(self, session_id: str, last_n_runs: int | None = None) -> list[tuple[str, str]]:
+        """Return what `WorkflowSession.get_workflow_history` returns for the whole session, reading heads only.
 
-        One round trip where the newest `last_n_runs` runs are all completed; else pages, from the newest run
-        backwards. Raises SessionNotFoundError where the session does not exist.
+        Args:
+            session_id: The session.
+            last_n_runs: How many of the newest completed runs; None for all.
+
+        Returns:
+            Input and output of each completed run as text, oldest first.
+
+        Raises:
+            SessionNotFoundError: The session does not exist.
+
+        Redis:
+            MULTI of HMGET, ZCARD and ZRANGE; 1 round trip, and more, from the newest run backwards, if runs are
+            not completed.
         """
-        return await self._run(history.get_workflow_history(self._call(), session_id, last_n_runs))
+        return await self._run(history.get_workflow_history, session_id, last_n_runs)
 
-    async def get_workflow_history_context(
-        self, session_id: str, last_n_runs: int | None = None
-    ) -> str | None:
-        """Answer what `WorkflowSession.get_workflow_history_context` does, as `get_workflow_history` reads.
+    async def get_workflow_history_context(self, session_id: str, last_n_runs: int | None = None) -> str | None:
+        """Return what `WorkflowSession.get_workflow_history_context` returns for the whole session.
 
-        Raises SessionNotFoundError where the session does not exist.
+        Args:
+            session_id: The session.
+            last_n_runs: How many of the newest completed runs; None for all.
+
+        Returns:
+            The history as one block of text for a prompt, None if it is empty.
+
+        Raises:
+            SessionNotFoundError: The session does not exist.
+
+        Redis:
+            As `get_workflow_history`.
         """
-        return await self._run(history.get_workflow_history_context(self._call(), session_id, last_n_runs))
+        return await self._run(history.get_workflow_history_context, session_id, last_n_runs)
 
     async def get_messages(
         self,
@@ -176,14 +402,33 @@ class AsyncSessionCache(AsyncCarrier):
         skip_history_messages: bool = True,
         skip_member_messages: bool = True,
     ) -> list[Message]:
-        """Answer what `WorkflowSession.get_messages` does, from as few runs as it takes.
+        """Return what `WorkflowSession.get_messages` returns for the whole session, from as few runs as it takes.
 
-        One round trip where the newest `last_n_runs` runs have as many runs of the agent or team; else pages,
-        from the newest run backwards. With `limit` alone, also the oldest runs up to the first message of the
-        system, if the agent or team has one. Without either, all runs. Raises SessionNotFoundError where the
-        session does not exist, InvalidArgumentError for a status that is unknown or without any id.
+        Args:
+            session_id: The session.
+            agent_id: The agent whose messages are wanted; either this or `team_id`.
+            team_id: The team whose messages are wanted.
+            last_n_runs: How many of the newest runs of the agent or team; None for all.
+            limit: Most messages, besides the first system message, which always leads.
+            skip_roles: Roles whose messages are left out.
+            skip_statuses: Statuses of runs that are left out, by name or value in any case.
+            skip_history_messages: Whether messages repeated from earlier runs are left out.
+            skip_member_messages: Changes nothing: a team's messages never include its members'.
+
+        Returns:
+            The messages, oldest first.
+
+        Raises:
+            SessionNotFoundError: The session does not exist.
+
+        Redis:
+            MULTI of HMGET, ZCARD and 2 ZRANGE; 1 round trip if the newest `last_n_runs` runs are enough, else
+            one for each page backwards. With `limit` alone, also pages from the oldest run up to the first
+            system message, if there is one. Without either, all runs.
         """
-        arguments = MessageArguments(
+        return await self._run(
+            messages.get_messages,
+            session_id,
             agent_id=agent_id,
             team_id=team_id,
             last_n_runs=last_n_runs,
@@ -193,7 +438,6 @@ class AsyncSessionCache(AsyncCarrier):
             skip_history_messages=skip_history_messages,
             skip_member_messages=skip_member_messages,
         )
-        return await self._run(messages.get_messages(self._call(), session_id, arguments))
 
     async def list_sessions(
         self,
@@ -207,88 +451,143 @@ class AsyncSessionCache(AsyncCarrier):
         offset: int = 0,
         newest_first: bool = True,
     ) -> SessionPage:
-        """List sessions by the time of their last update; no run is read: two round trips.
+        """List sessions by the time of their last update; no run is read.
 
-        `name` is a part of the session's name, in any case; times are unix seconds, both ends included.
-        These, or user and workflow together, are looked for in session after session, which may take further
-        round trips. So do sessions that are gone: they are dropped from the index as they are met, the oldest
-        16 with every listing. `offset` counts only sessions that a page can have: those it skips are looked
-        at too, 2,000 in two round trips. Sessions that are damaged or of another version are left out of the
-        page, with a line in the log, and stay listed.
+        Sessions that are gone are removed from the index as they are met, the oldest 16 with every listing.
 
-        Raises DamagedSessionError if the index itself is damaged: `rebuild_indexes` repairs it.
+        Args:
+            user_id: Only sessions of this user.
+            workflow_id: Only sessions of this workflow.
+            name: Only sessions whose name contains this, in any case.
+            created_after: Only sessions created then or later, in unix seconds.
+            created_before: Only sessions created then or earlier, in unix seconds.
+            limit: Most sessions of the page, up to 10,000.
+            offset: How many sessions come before the page; they are looked at too.
+            newest_first: Whether the session updated last comes first.
+
+        Returns:
+            The page, and the total if it is cheap. Sessions that are damaged or of another version are left out,
+            with a line in the log, and stay listed.
+
+        Raises:
+            DamagedSessionError: The index itself is damaged: `rebuild_indexes` repairs it.
+
+        Redis:
+            MULTI of ZRANGE, ZRANDMEMBER and ZCARD, then MULTI of HMGET and ZCARD for each session; 2 round
+            trips, and more to search for a name or a time or to skip over 2,000 sessions.
         """
-        wanted = listing.checked_filter(user_id, workflow_id, name, created_after, created_before)
+        wanted = listing.SessionFilter(user_id, workflow_id, name, created_after, created_before)
         return await self._run(
-            listing.list_sessions(self._call(), wanted, limit=limit, offset=offset, newest_first=newest_first)
+            listing.list_sessions, wanted, limit=limit, offset=offset, newest_first=newest_first
         )
 
     async def rebuild_indexes(self, progress: Callable[[int], object] | None = None) -> int:
-        """List every session in the indexes anew, by a SCAN of all keys; return how many sessions there are.
+        """List every session in the indexes again, for repair and for what was stored before there were indexes.
 
-        For repair, and for what was stored before there were indexes. An index key of another type is
-        replaced; a session that does not say where it belongs is passed over, with a line in the log.
-        `progress` is called with the number of sessions so far. Each step has the cache's `timeout` of its
-        own.
-        """
-        return await self._run(rebuilding.rebuild_indexes(self._call(), progress))
+        An index key of another type is replaced. A session that does not say where it belongs is skipped, with
+        a line in the log.
 
-    async def ping(self) -> float:
-        """Check that Redis answers, in a cluster every master: one round trip each.
-
-        A probe of readiness. It waits for a server that is starting or being replaced, as every call does.
+        Args:
+            progress: Called after each step with the number of sessions so far.
 
         Returns:
-            The seconds that the slowest answer took, connecting included.
+            How many sessions there are.
 
-        Raises:
-            UnavailableError: Redis does not answer within `timeout`, or refuses.
+        Redis:
+            SCAN of all keys, HMGET and PTTL for each session, EVALSHA for each entry; 5 round trips for about
+            each 500 keys. Each step has the cache's `timeout` of its own.
         """
-        return await self._run(ping.ping(self._call()))
+        return await self._run(index.rebuild_indexes, progress)
+
+    async def ping(self) -> float:
+        """Check that Redis replies, in a cluster every master: a probe of readiness.
+
+        It waits for a server that is starting or being replaced, as every call does.
+
+        Returns:
+            The seconds that the slowest reply took, connecting included.
+
+        Redis:
+            PING; 1 round trip, in a cluster 1 to each master.
+        """
+        return await self._run(ping.ping)
 
     async def refresh(self, session: WorkflowSession) -> bool:
-        """Bring a loaded session object up to date, in place; False where nothing had changed.
+        """Bring a loaded session object up to date, in place.
 
-        One tiny round trip where nothing had; two more where something had: the metadata and all heads, then
-        the bodies of changed runs. What this object has changed and not saved wins: a key of its dicts, a
-        field or a run that was changed here stays as it is here, and all else becomes what is stored. Runs
-        deleted elsewhere go; new runs of this object stay, at the end. An object loaded with `last_n_runs`
-        gets the newest `last_n_runs` again.
+        What this object has changed and not saved wins: a key of its dicts, a field or a run that was changed
+        here stays as it is here, and everything else becomes what is stored. Runs deleted elsewhere go; new
+        runs of this object stay, at the end. An object loaded with `last_n_runs` gets the newest again.
 
-        Raises SessionNotFoundError where the session was deleted, InvalidArgumentError for an object that was
-        neither loaded nor saved.
+        Args:
+            session: A session that was loaded or saved.
+
+        Returns:
+            Whether anything had changed.
+
+        Raises:
+            SessionNotFoundError: The session was deleted.
+
+        Redis:
+            HMGET; 1 round trip if nothing had changed. Else 2 more: all fields and heads, then the bodies of
+            changed runs.
         """
-        return await self._run(refreshing.refresh(self._call(), session))
+        return await self._run(refresh.refresh, session)
 
     async def update_session_state(
         self, session_id: str, changes: Mapping[str, Any], *, remove: Iterable[str] = ()
     ) -> None:
-        """Set and remove top-level keys of `session_data["session_state"]`, in one step.
+        """Set and remove top-level keys of `session_data["session_state"]`; no other key is touched.
 
-        One round trip, and one for the indexes of its user and workflow. Nothing is read, and no other key is
-        touched. Raises SessionNotFoundError.
+        Args:
+            session_id: The session, which must exist.
+            changes: The keys to set, with their values.
+            remove: The keys to remove.
+
+        Raises:
+            SessionNotFoundError: The session does not exist.
+
+        Redis:
+            EVALSHA; 1 round trip, and 1 for the indexes of the session's user and workflow.
         """
-        return await self._run(state.update_session_state(self._call(), session_id, changes, remove=remove))
+        return await self._run(update.update_session_state, session_id, changes, remove=remove)
 
     async def update_session(
         self,
         session_id: str,
         change: Callable[[WorkflowSession], Awaitable[None] | None],
         *,
-        retries: int = state.UPDATE_RETRIES,
+        retries: int = update.UPDATE_RETRIES,
         last_n_runs: int | None = None,
     ) -> WorkflowSession:
-        """Load a session, call `change(session)`, and save it if nobody else has written it; return it.
+        """Load a session, call `change(session)`, and save it if nobody else has written it; else begin again.
 
-        Where somebody has, all of it is done again, after a short random pause, up to `retries` times and as
-        long as `timeout` allows; then SessionConflictError. `change` may be called several times, each time
-        with a fresh object; what it returns is ignored, and AsyncSessionCache awaits what can be awaited.
-        However long it takes, there is time left to save. `last_n_runs` is how many runs it gets to see.
-
-        Raises SessionNotFoundError, and InvalidArgumentError where SessionCache is given an asynchronous
-        `change`: nothing is saved then.
         After OutcomeUnknownError the change may have been saved: repeating the call then makes it once more.
+
+        Args:
+            session_id: The session, which must exist.
+            change: Changes the session it is given, in place. It may be called several times, each time with a
+                fresh object; what it returns is ignored. AsyncSessionCache also takes an asynchronous function.
+                The time it takes does not count towards `timeout`.
+            retries: How often to begin again after a conflict, as long as `timeout` allows.
+            last_n_runs: How many of the newest runs `change` gets to see; None for all.
+
+        Returns:
+            The session as it was saved.
+
+        Raises:
+            SessionNotFoundError: The session does not exist.
+            SessionConflictError: Others wrote the session each time.
+
+        Redis:
+            As `get_session` and `upsert_session`; 2 round trips for each attempt.
         """
         return await self._run(
-            state.update_session(self._call(), session_id, change, retries=retries, last_n_runs=last_n_runs)
+            update.update_session, session_id, change, retries=retries, last_n_runs=last_n_runs
         )
+
+    async def aclose(self) -> None:
+        """Close the connections (asynchronous: of the running event loop); a later call opens new ones."""
+        await self.transport.aclose()
+
+    close = aclose

@@ -11,7 +11,8 @@ from agno.db.sqlite import SqliteDb
 from agno.run.workflow import WorkflowRunOutput
 from agno.session import WorkflowSession
 
-from sessioncache import DamagedSessionError, SessionCache, SessionVersionError, codec
+from sessioncache import DamagedSessionError, SessionCache, SessionVersionError
+from sessioncache.storage import codec
 from sessioncache.integrations.agno import AsyncSessionCacheDb, SessionCacheDb, import_sessions
 
 if TYPE_CHECKING:

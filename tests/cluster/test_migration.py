@@ -11,8 +11,8 @@ from redis.crc import key_slot
 from cluster.load import Load, fail_over, figures, ids_in_slot, spread_over
 from faults.reaching import a_run, run_ids, session, within
 from sessioncache import OutcomeUnknownError, UnavailableError
-from sessioncache.flow import Address
-from sessioncache.routing import Cluster
+from sessioncache.transport.flow import Address
+from sessioncache.transport.topology import Cluster
 from support.cluster import RedisCluster
 from support.servers import carried_binary
 

@@ -18,8 +18,8 @@ from sessioncache import (
     SessionCache,
     UnavailableError,
 )
-from sessioncache.flow import Address
-from sessioncache.url import _OPTIONS
+from sessioncache.transport.flow import Address
+from sessioncache.transport.url import _OPTIONS
 from support.servers import RedisServer, supports_tls, tls_material
 from support.wire import FaultProxy
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from faults.reaching import a_run, disconnect, session
+from redis_errors.reaching import a_run, disconnect, session
 from security.calls import calls
-from sessioncache import ConfigurationError, SessionCache, SessionCacheError, UnavailableError, faults
-from sessioncache.permissions import TRY_COMMANDS
+from sessioncache import ConfigurationError, SessionCache, SessionCacheError, UnavailableError
+from sessioncache.transport import redis_errors
+from sessioncache.storage.scripts import TRY_COMMANDS
 from support.acl import BASE, EXTRAS, LOGIN, PREFIX, extra, make_user, rights
 from support.servers import CARRIED, RedisServer, carried_binary
 from support.wire import CountingProxy, FaultProxy
@@ -214,7 +215,7 @@ def test_a_user_who_lacks_a_command_stores_nothing(
     ids=["6.2", "7.0", "7.2, command", "7.2, key"],
 )
 def test_a_refusal_in_a_script_is_noperm_in_the_words_of_each_version(words: str) -> None:
-    assert faults.code(redis.ResponseError(f"ERR {words}")) == "NOPERM"
+    assert redis_errors.code(redis.ResponseError(f"ERR {words}")) == "NOPERM"
 
 
 def test_all_commands_that_a_user_lacks_are_named(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import msgpack
 import pytest
 
-from sessioncache import UnserializableError, codec
+from sessioncache import UnserializableError
+from sessioncache.storage import codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sessioncache.flow import Send
+from sessioncache.transport.flow import Send
 from support.facade import BlockingFacade
 from support.subjects import TTL_SECONDS
 

@@ -1,22 +1,25 @@
-"""Records of which only the head is decoded until somebody looks at the body."""
+"""Runs of which only the head is decoded until somebody uses the body.
+
+    run = WorkflowRunOutput.from_head({"run_id": "run-1", "status": "COMPLETED"}, load_body)
+    run.status          # RunStatus.completed: load_body() has not been called
+    run.step_results    # calls load_body(); from now on the run is like one that was built whole
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
-from .record import EXTRA_FIELDS, LAYOUTS, LayoutByClass, Record
-
-if TYPE_CHECKING:
-    from .record import Layout
+from .record import EXTRA_FIELDS, Layout, Record, layout_of
+from .status import BY_VALUE
 
 LoadBody = Callable[[], Mapping[str, Any]]
 
 _LOAD_BODY = "_load_body"
 _STRAY = "_stray_head"
-"""Entries of the head that are no head fields of this version: they go back into the head."""
+"""Entries of the head that are no head fields of this version: they are written to the head again."""
 
 L = TypeVar("L", bound="LazyRecord")
 
@@ -26,50 +29,56 @@ class LazyRecord(Record):
     """Be a record in two parts: a head, always at hand, and a body that loads on first use.
 
     While the body is pending its fields are missing from the instance, so that reading one ends up in
-    ``__getattr__``; from the load on nothing tells the record from one built whole.
-    A subclass names its ``HEAD_FIELDS`` and is decorated with ``defers_body``.
+    ``__getattr__``. A subclass names its ``HEAD_FIELDS``, ``status`` among them, and is decorated with
+    ``defers_body``.
     """
 
     HEAD_FIELDS: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
-    def from_parts(cls, head: Mapping[str, Any], load_body: LoadBody) -> Self:
-        """Build a record of its decoded head and a function that decodes the rest.
+    def from_head(cls, head: Mapping[str, Any], load_body: LoadBody) -> Self:
+        """Return a record of its decoded head and a function that decodes the rest.
 
-        *load_body* is called when a body field is first read. Where it raises, the reader gets the
-        exception and the next reader tries again.
+        *load_body* is called when a body field is first read. If it raises, the reader gets the exception and
+        the next reader tries again.
         """
-        values, unknown = HEAD_LAYOUTS[cls].read(head, 0)
+        blank = _head_layout(cls).blank
+        values: dict[str, Any] = {**blank, **head}
+        if len(values) > len(blank):
+            stray = {name: values.pop(name) for name in head if name not in blank}
+            load_body = partial(_joined, stray, load_body)
+            values[_STRAY] = stray
+        status = values["status"]
+        if type(status) is str:
+            values["status"] = BY_VALUE.get(status, status)
         values[_LOAD_BODY] = load_body
-        if unknown:
-            values |= {_LOAD_BODY: partial(_joined, unknown, load_body), _STRAY: unknown}
         record = cls.__new__(cls)
         record.__dict__ = values
         return record
 
     @classmethod
-    def head_view(cls, head: Mapping[str, Any]) -> Self:
-        """Build a record of its head alone and as it is stored: a status is a text. It has no body."""
+    def from_head_only(cls, head: Mapping[str, Any]) -> Self:
+        """Return a record of its head alone and as it is stored: a status is a text. It has no body."""
         record = cls.__new__(cls)
-        record.__dict__ = {**HEAD_LAYOUTS[cls].blank, **head}
+        record.__dict__ = {**_head_layout(cls).blank, **head}
         return record
 
     @classmethod
     def unreadable(cls, run_id: str, fail: LoadBody) -> Self:
-        """Build a record that has its *run_id* only: reading anything else calls *fail*, which raises."""
+        """Return a record that has its *run_id* only: reading anything else calls *fail*, which raises."""
         record = cls.__new__(cls)
         record.__dict__ = {"run_id": run_id, _LOAD_BODY: fail}
         return record
 
     @property
     def has_pending_body(self) -> bool:
-        """Tell whether the body is still to be loaded, and nothing was assigned to it."""
+        """Return whether the body is still to be loaded, and nothing was assigned to it."""
         n_values = len(self.__dict__) - (_STRAY in self.__dict__)
-        return _LOAD_BODY in self.__dict__ and n_values == len(HEAD_LAYOUTS[type(self)].blank) + 1
+        return _LOAD_BODY in self.__dict__ and n_values == len(_head_layout(type(self)).blank) + 1
 
     @property
     def is_unreadable(self) -> bool:
-        """Tell whether the head, too, is missing, because it does not decode, and nothing was assigned."""
+        """Return whether the head is missing too, because it does not decode, and nothing was assigned."""
         return self.__dict__.keys() == {"run_id", _LOAD_BODY}
 
     def head_dict(self) -> dict[str, Any]:
@@ -78,7 +87,7 @@ class LazyRecord(Record):
         if stray is not None and not self.has_pending_body:
             stray = self._split_rest()[0]
         try:
-            return HEAD_LAYOUTS[type(self)].write(self.__dict__) | (stray or {})
+            return _head_layout(type(self)).write(self.__dict__) | (stray or {})
         except KeyError:
             self._ensure_body()
             raise
@@ -90,7 +99,7 @@ class LazyRecord(Record):
     def _split_rest(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what is no head field, after loading the body: what came with the head, and all else."""
         self._ensure_body()
-        rest = self._with_extra_fields(BODY_LAYOUTS[type(self)].write(self.__dict__))
+        rest = self._with_extra_fields(_body_layout(type(self)).write(self.__dict__))
         return {name: rest.pop(name) for name in self.__dict__.get(_STRAY, ()) if name in rest}, rest
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,7 +113,7 @@ class LazyRecord(Record):
         load_body = values.get(_LOAD_BODY)
         if load_body is None:
             return
-        body, unknown = LAYOUTS[type(self)].read(load_body(), 0)
+        body, unknown = layout_of(type(self)).read(load_body(), 0)
         body[EXTRA_FIELDS] = unknown
         for name, value in body.items():
             values.setdefault(name, value)
@@ -119,7 +128,7 @@ class LazyRecord(Record):
 
         def __getattr__(self, name: str) -> Any:
             """Return a body field after loading the body."""
-            if name == EXTRA_FIELDS or name in LAYOUTS[type(self)].blank:
+            if name == EXTRA_FIELDS or name in layout_of(type(self)).blank:
                 self._ensure_body()
                 if name in self.__dict__:
                     return self.__dict__[name]
@@ -132,25 +141,22 @@ def defers_body(cls: type[L]) -> type[L]:
 
     With them, a pending field would read as its default instead of loading the body.
     """
-    for name in LAYOUTS[cls].blank:
+    for name in layout_of(cls).blank:
         if name in vars(cls):
             delattr(cls, name)
     return cls
 
 
-def _head_layout_of(cls: type[LazyRecord]) -> Layout:
-    return LAYOUTS[cls].restricted_to(cls.HEAD_FIELDS)
+def _head_layout_of(cls: type[Any]) -> Layout:
+    return layout_of(cls).restricted_to(cls.HEAD_FIELDS)
 
 
-def _body_layout_of(cls: type[LazyRecord]) -> Layout:
-    return LAYOUTS[cls].restricted_to(LAYOUTS[cls].blank.keys() - cls.HEAD_FIELDS)
+def _body_layout_of(cls: type[Any]) -> Layout:
+    return layout_of(cls).restricted_to(layout_of(cls).blank.keys() - cls.HEAD_FIELDS)
 
 
-HEAD_LAYOUTS = LayoutByClass(_head_layout_of)
-"""The layout of the head fields of a record class."""
-
-BODY_LAYOUTS = LayoutByClass(_body_layout_of)
-"""The layout of the known fields that are not in the head."""
+_head_layout = cast("Callable[[type[Any]], Layout]", cache(_head_layout_of))
+_body_layout = cast("Callable[[type[Any]], Layout]", cache(_body_layout_of))
 
 
 def _joined(stray: Mapping[str, Any], load_body: LoadBody) -> dict[str, Any]:

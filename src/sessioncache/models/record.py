@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, cast
 
 from sessioncache.errors import InvalidArgumentError
 
@@ -78,18 +79,6 @@ class Layout:
         )
 
 
-class LayoutByClass(dict[type[Any], Layout]):
-    """Map classes to layouts, each worked out when it is first looked up."""
-
-    def __init__(self, layout_of: Callable[[type[Any]], Layout]) -> None:
-        super().__init__()
-        self._layout_of = layout_of
-
-    def __missing__(self, cls: type[Any]) -> Layout:
-        layout = self[cls] = self._layout_of(cls)
-        return layout
-
-
 def _layout_of(cls: type[Any]) -> Layout:
     known = {item.name: item.metadata.get(_CONVERTER) for item in fields(cls) if item.name != EXTRA_FIELDS}
     return Layout(
@@ -98,8 +87,8 @@ def _layout_of(cls: type[Any]) -> Layout:
     )
 
 
-LAYOUTS = LayoutByClass(_layout_of)
-"""The layout of all known fields of a record class."""
+layout_of = cast("Callable[[type[Any]], Layout]", cache(_layout_of))
+"""Return the layout of all known fields of a record class."""
 
 
 @dataclass
@@ -124,14 +113,14 @@ class Record:
 
         Nested records become dicts and a status its value; other nested values are shared, not copied.
         """
-        data = LAYOUTS[type(self)].write(self.__dict__)
+        data = layout_of(type(self)).write(self.__dict__)
         return self._with_extra_fields(data)
 
     def _with_extra_fields(self, data: dict[str, Any]) -> dict[str, Any]:
         if self.extra_fields:
             if not isinstance(self.extra_fields, dict):
                 raise InvalidArgumentError(f"extra_fields of a {type(self).__name__} must be a dict")
-            known = LAYOUTS[type(self)].blank
+            known = layout_of(type(self)).blank
             for name in sorted(self.extra_fields, key=str):
                 if name not in known:
                     data[name] = self.extra_fields[name]
@@ -140,7 +129,7 @@ class Record:
 
 def build(cls: type[R], data: Mapping[str, Any], depth: int = 0) -> R:
     """Build a record from a dict without its ``__init__``, nested *depth* deep in other runs."""
-    values, unknown = LAYOUTS[cls].read(data, depth)
+    values, unknown = layout_of(cls).read(data, depth)
     values[EXTRA_FIELDS] = unknown
     record = cls.__new__(cls)
     record.__dict__ = values

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
-from .messages_filter import agent_runs, last, select_messages, team_runs
+from .messages import agent_runs, last, select_messages, team_runs
 from .record import unix_now, write_nested
 from .runs import WorkflowRunOutput
 from .status import RunStatus
@@ -27,7 +27,7 @@ else:  # what libraries go by that read annotations to check arguments
 
 _log = logging.getLogger("sessioncache")
 
-_ORIGIN = "_origin"
+_SNAPSHOT = "_snapshot"
 _NOT_GIVEN: Any = None
 """The None of an argument that was left out, as a value of any type."""
 
@@ -81,18 +81,19 @@ class WorkflowSession:
 
     def __post_init__(self) -> None:
         """Replace every None that stands for "empty" or "now"."""
-        now = unix_now()
         self.runs = [] if self.runs is _NOT_GIVEN else self.runs
         self.session_data = {} if self.session_data is _NOT_GIVEN else self.session_data
         self.workflow_data = {} if self.workflow_data is _NOT_GIVEN else self.workflow_data
         self.metadata = {} if self.metadata is _NOT_GIVEN else self.metadata
-        self.created_at = now if self.created_at is _NOT_GIVEN else self.created_at
-        self.updated_at = now if self.updated_at is _NOT_GIVEN else self.updated_at
+        if self.created_at is _NOT_GIVEN or self.updated_at is _NOT_GIVEN:
+            now = unix_now()
+            self.created_at = now if self.created_at is _NOT_GIVEN else self.created_at
+            self.updated_at = now if self.updated_at is _NOT_GIVEN else self.updated_at
 
     @property
     def rev(self) -> int | None:
         """Return the revision this object was loaded at or last saved with, None for one made new."""
-        rev: int | None = getattr(self.__dict__.get(_ORIGIN), "rev", None)
+        rev: int | None = getattr(self.__dict__.get(_SNAPSHOT), "rev", None)
         return rev
 
     @classmethod

@@ -25,7 +25,7 @@ class RunStatus(str, Enum):  # noqa: UP042 - a StrEnum prints as its value
     @classmethod
     def exact(cls, value: Any) -> Any:
         """Return the member of this value, or *value* itself if there is none, as the original does."""
-        return _BY_VALUE.get(value, value) if isinstance(value, str) else value
+        return BY_VALUE.get(value, value) if isinstance(value, str) else value
 
     @classmethod
     def parse(cls, value: Any) -> Any:
@@ -34,7 +34,7 @@ class RunStatus(str, Enum):  # noqa: UP042 - a StrEnum prints as its value
 
 
 _MEMBERS: dict[str, RunStatus] = {status.name: status for status in RunStatus}
-_BY_VALUE: dict[str, RunStatus] = {status.value: status for status in RunStatus}
+BY_VALUE: dict[str, RunStatus] = {status.value: status for status in RunStatus}
 
 
 class _Status:

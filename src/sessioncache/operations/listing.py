@@ -1,62 +1,30 @@
-"""Pages of sessions, by the indexes; what an index says is a hint, what a session says is the truth."""
+"""Pages of sessions, by the indexes: an entry is a hint, and what is stored of its session is the truth."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sessioncache import codec, keys
+from sessioncache import validation
 from sessioncache.errors import InvalidArgumentError
-from sessioncache.fields import field_name, unix_seconds
-from sessioncache.flow import Flow
-from sessioncache.resilience import Call, ask_all
-from sessioncache.settings import whole_number
+from sessioncache.models import SessionPage, SessionSummary
+from sessioncache.storage import codec, keys
+from sessioncache.storage.session_hash import field_name
+from sessioncache.transport.batch import send_all
+from sessioncache.transport.flow import Flow
 
-from .index import (
-    GROWTH,
-    LARGEST_READ,
-    SPARE,
-    Entries,
-    Index,
-    look_request,
-    optional_text,
-    read_look,
-)
+from .context import Context
+from .index import Entries, optional_text
+from .index_reader import GROWTH, LARGEST_READ, SPARE, IndexReader, look_request
+from .read import parse_reply
 
 MAX_PAGE: Final = 10_000
-"""Largest page: what is more is no page."""
+"""Most sessions of a page."""
 
 
 @dataclass(frozen=True, slots=True)
-class SessionSummary:
-    """What a listing says of a session; times are unix seconds."""
-
-    session_id: str
-    user_id: str | None
-    workflow_id: str | None
-    workflow_name: str | None
-    session_name: str | None
-    created_at: int | None
-    updated_at: int
-    run_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class SessionPage:
-    """A page of sessions; `total` is how many the index lists, if that needs no look at each of them.
-
-    `total` may count sessions that expired since the index was last looked at, and counts those that are
-    damaged or of another version, which no page has.
-    """
-
-    sessions: list[SessionSummary]
-    total: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which sessions are listed; None stands for any."""
+class SessionFilter:
+    """Which sessions are listed; None means any."""
 
     user_id: str | None = None
     workflow_id: str | None = None
@@ -64,9 +32,19 @@ class Filter:
     created_after: int | None = None
     created_before: int | None = None
 
+    def check(self) -> None:
+        """Raise InvalidArgumentError naming the argument that is wrong."""
+        validation.optional_id(self.user_id, "user_id")
+        validation.optional_id(self.workflow_id, "workflow_id")
+        if self.name is not None and not isinstance(self.name, str):
+            raise InvalidArgumentError(f"name must be a str, not {type(self.name).__name__}")
+        for name in ("created_after", "created_before"):
+            if (seconds := getattr(self, name)) is not None:
+                validation.unix_seconds(seconds, name)
+
     @property
     def looks_at_sessions(self) -> bool:
-        """Tell whether an index alone cannot say which sessions are listed."""
+        """Return whether an index alone cannot tell which sessions are listed."""
         both = self.user_id is not None and self.workflow_id is not None
         return both or (self.name, self.created_after, self.created_before) != (None, None, None)
 
@@ -79,7 +57,7 @@ class Filter:
         return keys.index_of_all(prefix)
 
     def admits(self, session: SessionSummary) -> bool:
-        """Tell whether a session is one of those wanted."""
+        """Return whether a session is one of those wanted."""
         return (
             self.user_id in (None, session.user_id)
             and self.workflow_id in (None, session.workflow_id)
@@ -90,62 +68,46 @@ class Filter:
 
 
 def list_sessions(
-    call: Call, wanted: Filter, *, limit: int = 20, offset: int = 0, newest_first: bool = True
+    ctx: Context, wanted: SessionFilter, *, limit: int = 20, offset: int = 0, newest_first: bool = True
 ) -> Flow[SessionPage]:
     """Return a page of sessions by the time of their last update: two round trips.
 
     More are needed for a large offset, for sessions that are gone, and for filters that no index serves.
     """
-    whole_number(limit, "limit", 0, MAX_PAGE)
-    whole_number(offset, "offset", 0)
-    index = Index(call, wanted.index(call.settings.prefix), newest_first=newest_first)
-    found = yield from _collect(call, index, wanted, limit, offset)
+    wanted.check()
+    validation.whole_number(limit, "limit", 0, MAX_PAGE)
+    validation.whole_number(offset, "offset", 0)
+    index = IndexReader(ctx, wanted.index(ctx.settings.prefix), newest_first=newest_first)
+    found = yield from _collect(ctx, index, wanted, limit, offset)
     yield from index.finish()
     return SessionPage(found, None if wanted.looks_at_sessions else index.total)
 
 
-def checked_filter(
-    user_id: str | None,
-    workflow_id: str | None,
-    name: str | None,
-    created_after: int | None,
-    created_before: int | None,
-) -> Filter:
-    """Return a filter; raise InvalidArgumentError naming the argument that is wrong."""
-    for argument, value in (("user_id", user_id), ("workflow_id", workflow_id)):
-        if value is not None:
-            keys.encoded_id(value, argument)
-    if name is not None and not isinstance(name, str):
-        raise InvalidArgumentError(f"name must be a str, not {type(name).__name__}")
-    for argument, time in (("created_after", created_after), ("created_before", created_before)):
-        if time is not None:
-            unix_seconds(time, argument)
-    return Filter(user_id, workflow_id, name, created_after, created_before)
-
-
-def _collect(call: Call, index: Index, wanted: Filter, limit: int, offset: int) -> Flow[list[SessionSummary]]:
+def _collect(
+    ctx: Context, index: IndexReader, wanted: SessionFilter, limit: int, offset: int
+) -> Flow[list[SessionSummary]]:
     """Read entries and look at their sessions until the page is full, or there are no more.
 
     Sessions before the page are looked at too: those that are gone do not count.
     """
     size = min(offset, LARGEST_READ) + limit + SPARE
     entries, others = yield from index.read_first(size)
-    summaries = yield from _look_at(call, index, entries | others)
+    summaries = yield from _look_at(ctx, index, entries | others)
     fitting = [summaries[name] for name in entries if name in summaries and wanted.admits(summaries[name])]
     found = fitting[offset:]
     while not index.is_read and len(found) < limit:
         offset = max(0, offset - len(fitting))
         size = min(size * GROWTH, LARGEST_READ)
-        summaries = yield from _look_at(call, index, (yield from index.read(size)))
+        summaries = yield from _look_at(ctx, index, (yield from index.read(size)))
         fitting = [session for session in summaries.values() if wanted.admits(session)]
         found += fitting[offset:]
     return found[:limit]
 
 
-def _look_at(call: Call, index: Index, entries: Entries) -> Flow[dict[str, SessionSummary]]:
-    """Read what listings say of sessions: one round trip for each server."""
-    requests = [look_request(call, session_id, _SUMMARY_FIELDS) for session_id in entries]
-    return index.sift(entries, (yield from ask_all(call, requests)), _summary)
+def _look_at(ctx: Context, index: IndexReader, entries: Entries) -> Flow[dict[str, SessionSummary]]:
+    """Read the summaries of sessions: one round trip for each server."""
+    requests = [look_request(ctx, session_id, _SUMMARY_FIELDS) for session_id in entries]
+    return index.sift(entries, (yield from send_all(ctx, requests)), _summary)
 
 
 _SUMMARY_FIELDS: Final = (
@@ -158,11 +120,11 @@ _SUMMARY_FIELDS: Final = (
 )
 
 
-def _summary(session_id: str, reply: Sequence[Any]) -> SessionSummary | None:
-    look = read_look(session_id, reply)
-    if look is None:
+def _summary(session_id: str, reply: Any) -> SessionSummary | None:
+    found = parse_reply(session_id, reply, fields=_SUMMARY_FIELDS)
+    if found is None:
         return None
-    identity, (*texts, name, created_at, updated_at) = look
+    *texts, name, created_at, updated_at = map(found.fields.get, _SUMMARY_FIELDS)
     user_id, workflow_id, workflow_name = map(optional_text, texts)
     return SessionSummary(
         session_id,
@@ -172,12 +134,12 @@ def _summary(session_id: str, reply: Sequence[Any]) -> SessionSummary | None:
         packed_text(name),
         None if created_at is None else int(created_at),
         int(updated_at or 0),
-        identity.count,
+        found.n_runs,
     )
 
 
 def packed_text(packed: bytes | None) -> str | None:
-    """Return a packed text; what is no text, or does not decode, is None in a listing."""
+    """Return a packed text; in a listing, what is no text or does not decode is None."""
     try:
         text = None if packed is None else codec.unpack(packed)
     except ValueError:

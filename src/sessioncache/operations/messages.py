@@ -1,26 +1,26 @@
-"""The messages of one agent or team: read from the newest run backwards, as far as the answer goes."""
+"""The messages of one agent or team, read from the newest run backwards as far as they are needed."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 
+from sessioncache import validation
 from sessioncache.errors import InvalidArgumentError
-from sessioncache.flow import Flow
 from sessioncache.models import RunStatus
-from sessioncache.models.messages_filter import agent_runs, team_runs
-from sessioncache.records import SYSTEM_MESSAGES, system_mark
-from sessioncache.resilience import Call
+from sessioncache.models.messages import agent_runs, team_runs
+from sessioncache.storage.run_members import SYSTEM_MESSAGES, system_mark
+from sessioncache.transport.flow import Flow
 
-from .history import checked_list, checked_statuses, session_of
-from .paging import WHOLE, read_newest, read_until
-from .reading import checked_count
+from .context import Context
+from .history import session_of
+from .pages import WHOLE, read_newest, read_until
 
 SYSTEM: Final = "system"
 
 FIRST_NEWEST: Final = 4
-"""Runs of the first page where messages are limited and not runs: a run mostly has several messages."""
+"""Runs of the first page if messages are limited and not runs: a run mostly has several messages."""
 
 FIRST_OLDEST: Final = 1
 """Runs of the first page from the oldest end: the first run mostly has the system message."""
@@ -29,117 +29,124 @@ ATTEMPTS: Final = 3
 """How often both ends of a session are read again because it changed between, before it is read whole."""
 
 
-class MessageArguments(TypedDict):
-    """The arguments of `WorkflowSession.get_messages`."""
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One `get_messages`: whom it asks, and its checked arguments."""
 
+    ctx: Context
+    session_id: str
     agent_id: str | None
     team_id: str | None
     last_n_runs: int | None
     limit: int | None
-    skip_roles: Collection[str] | None
-    skip_statuses: Collection[RunStatus | str] | None
+    skip_roles: list[str]
+    skip_statuses: list[RunStatus]
     skip_history_messages: bool
-    skip_member_messages: bool
 
+    def messages(self, runs: list[Any]) -> list[Any]:
+        """Return what the model returns if a session has these runs."""
+        return self._ask(runs, last_n_runs=self.last_n_runs, limit=self.limit)
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One `get_messages`: whom it asks, and its arguments."""
-
-    call: Call
-    session_id: str
-    arguments: MessageArguments
-
-    def answer(self, runs: list[Any], **changed: Any) -> list[Any]:
-        """Return what the model answers where a session has these runs."""
-        session = session_of(self.call, self.session_id, runs)
-        try:
-            messages: list[Any] = session.get_messages(**{**self.arguments, **changed})
-        except ValueError as exc:
-            raise InvalidArgumentError(str(exc)) from exc
-        return messages
+    def _ask(self, runs: list[Any], **counts: int | None) -> list[Any]:
+        session = session_of(self.ctx, self.session_id, runs)
+        found: list[Any] = session.get_messages(
+            agent_id=self.agent_id,
+            team_id=self.team_id,
+            skip_roles=self.skip_roles,
+            skip_statuses=self.skip_statuses,
+            skip_history_messages=self.skip_history_messages,
+            **counts,
+        )
+        return found
 
     @property
     def system_mark(self) -> bytes:
-        """Return the field of a session that says that whom it asks has a message of the system."""
-        agent_id, team_id = self.arguments["agent_id"], self.arguments["team_id"]
-        return system_mark("agent", agent_id) if agent_id else system_mark("team", team_id)
+        """Return the field that a session has if this agent or team has a system message."""
+        return system_mark("agent", self.agent_id) if self.agent_id else system_mark("team", self.team_id)
 
-    def executor_runs(self, runs: list[Any]) -> int:
-        """Return how many runs of the agent or team there are in these runs, as last_n_runs counts them."""
-        agent_id, team_id = self.arguments["agent_id"], self.arguments["team_id"] or ""
-        found = agent_runs(runs, agent_id) if agent_id else team_runs(runs, team_id)
-        skipped = list(self.arguments["skip_statuses"] or ())
-        return sum(run.status not in skipped for run in found)
+    def has_executor_runs(self, runs: list[Any]) -> bool:
+        """Return whether these runs have `last_n_runs` runs of the agent or team, as the model counts them."""
+        found = agent_runs(runs, self.agent_id) if self.agent_id else team_runs(runs, self.team_id or "")
+        return sum(run.status not in self.skip_statuses for run in found) >= (self.last_n_runs or 0)
 
-    def other_messages(self, runs: list[Any]) -> int:
-        """Return how many messages there are in these runs besides those of the system."""
-        return sum(message.role != SYSTEM for message in self.answer(runs, limit=None))
+    def has_other_messages(self, runs: list[Any]) -> bool:
+        """Return whether these runs have `limit` messages besides system messages."""
+        return sum(message.role != SYSTEM for message in self._ask(runs)) >= (self.limit or 0)
 
     def has_system_message(self, runs: list[Any]) -> bool:
-        """Tell whether these runs have a message of the system that counts."""
-        return any(message.role == SYSTEM for message in self.answer(runs, limit=None))
+        """Return whether these runs have a system message that counts."""
+        return any(message.role == SYSTEM for message in self._ask(runs))
 
 
-def get_messages(call: Call, session_id: str, arguments: MessageArguments) -> Flow[list[Any]]:
-    """Answer `get_messages`: as far back as it counts runs or messages, or all where it counts neither."""
-    arguments = _checked(arguments)
-    last_n_runs = checked_count(arguments["last_n_runs"], "last_n_runs")
-    limit = checked_count(arguments["limit"], "limit")
-    query = Query(call, session_id, arguments)
-    query.answer([])
-    if not (arguments["agent_id"] or arguments["team_id"]):
+def get_messages(
+    ctx: Context,
+    session_id: str,
+    agent_id: str | None = None,
+    team_id: str | None = None,
+    last_n_runs: int | None = None,
+    limit: int | None = None,
+    skip_roles: Collection[str] | None = None,
+    skip_statuses: Collection[RunStatus | str] | None = None,
+    skip_history_messages: bool = True,
+    skip_member_messages: bool = True,
+) -> Flow[list[Any]]:
+    """Return the model's `get_messages`, from as few runs as it counts, or all if it counts nothing.
+
+    The model is less strict: it ignores what is no id, status or list. `skip_member_messages` changes nothing,
+    as in the model.
+    """
+    query = Query(
+        ctx,
+        session_id,
+        validation.optional_text(agent_id, "agent_id"),
+        validation.optional_text(team_id, "team_id"),
+        validation.count(last_n_runs, "last_n_runs"),
+        validation.count(limit, "limit"),
+        _roles(skip_roles),
+        validation.statuses(() if skip_statuses is None else skip_statuses, "skip_statuses"),
+        skip_history_messages,
+    )
+    if agent_id and team_id:
+        raise InvalidArgumentError("agent_id and team_id cannot be used together")
+    if not (agent_id or team_id):
         raise InvalidArgumentError("agent_id or team_id must be provided")
-    if last_n_runs:
-        runs = yield from _runs_of_executor(query, last_n_runs)
-    elif last_n_runs is None and limit is not None:
-        runs = yield from _both_ends(query, limit)
+    if query.last_n_runs:
+        runs = yield from _read_until(query, query.last_n_runs, query.has_executor_runs)
+    elif query.last_n_runs is None and query.limit is not None:
+        runs = yield from _both_ends(query)
     else:
-        runs = yield from read_newest(call, session_id, WHOLE, last_n_runs)
-    return query.answer(runs)
+        runs = yield from read_newest(ctx, session_id, WHOLE, query.last_n_runs)
+    return query.messages(runs)
 
 
-def _checked(arguments: MessageArguments) -> MessageArguments:
-    """Return arguments as the model takes them, which is less strict: it ignores what is no id or status."""
-    for name, value in (("agent_id", arguments["agent_id"]), ("team_id", arguments["team_id"])):
-        if not isinstance(value, str | None):
-            raise InvalidArgumentError(f"{name} must be a str or None, not {type(value).__name__}")
-    roles, statuses = arguments["skip_roles"], arguments["skip_statuses"]
-    if roles is not None:
-        roles = [roles] if isinstance(roles, str) else checked_list(roles, "skip_roles")
-    if statuses is not None:
-        statuses = checked_statuses(statuses, "skip_statuses")
-    return {**arguments, "skip_roles": roles, "skip_statuses": statuses}
+def _roles(skip_roles: Collection[str] | None) -> list[str]:
+    if isinstance(skip_roles, str):
+        return [skip_roles]
+    return validation.items(() if skip_roles is None else skip_roles, "skip_roles")
 
 
-def _runs_of_executor(query: Query, last_n_runs: int) -> Flow[list[Any]]:
-    def is_enough(runs: list[Any]) -> bool:
-        return query.executor_runs(runs) >= last_n_runs
-
-    return (yield from read_until(query.call, query.session_id, WHOLE, last_n_runs, is_enough)).runs
+def _read_until(query: Query, first: int, is_enough: Callable[[list[Any]], bool]) -> Flow[list[Any]]:
+    return (yield from read_until(query.ctx, query.session_id, WHOLE, first, is_enough)).runs
 
 
-def _both_ends(query: Query, limit: int) -> Flow[list[Any]]:
-    """Read the newest runs that have the messages wanted, and the oldest ones up to a message of the system.
+def _both_ends(query: Query) -> Flow[list[Any]]:
+    """Read the newest runs that have the messages wanted, and the oldest ones up to a system message.
 
-    The model answers the same of both ends as of all runs: the first system message, then the last others.
+    The model returns the same for both ends as for all runs: the first system message, then the last others.
     Whether there is any system message to look for, the session says in fields of its own.
     """
-
-    def is_enough(runs: list[Any]) -> bool:
-        return query.other_messages(runs) >= limit
-
+    ctx, session_id = query.ctx, query.session_id
     marks = (SYSTEM_MESSAGES, query.system_mark)
     for _ in range(ATTEMPTS):
         newest = yield from read_until(
-            query.call, query.session_id, WHOLE, FIRST_NEWEST, is_enough, fields=marks
+            ctx, session_id, WHOLE, FIRST_NEWEST, query.has_other_messages, fields=marks
         )
         has_none = newest.fields[0] is not None and newest.fields[1] is None
-        if newest.is_all or has_none or SYSTEM in (query.arguments["skip_roles"] or ()):
+        if newest.is_all or has_none or SYSTEM in query.skip_roles:
             return newest.runs
         oldest = yield from read_until(
-            query.call, query.session_id, WHOLE, FIRST_OLDEST, query.has_system_message, oldest=True
+            ctx, session_id, WHOLE, FIRST_OLDEST, query.has_system_message, oldest=True
         )
         if oldest.rev == newest.rev:
             return oldest.runs[: newest.count - newest.size] + newest.runs
-    return (yield from read_newest(query.call, query.session_id, WHOLE, None))
+    return (yield from read_newest(ctx, session_id, WHOLE, None))

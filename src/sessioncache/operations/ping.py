@@ -1,30 +1,33 @@
-"""Whether Redis answers."""
+"""`ping`: whether Redis replies."""
 
 from __future__ import annotations
 
 from time import monotonic
 from typing import Final
 
-from sessioncache import keys
 from sessioncache.errors import ReplyMismatchError
-from sessioncache.flow import Flow, Request
-from sessioncache.resilience import Call, ask
+from sessioncache.storage import keys
+from sessioncache.transport.flow import Flow
+from sessioncache.transport.request import Request
+from sessioncache.transport.retry import send
+
+from .context import Context
 
 _PING: Final = ((b"PING",),)
 
 
-def ping(call: Call) -> Flow[float]:
-    """Ask the server, of a cluster every master, whether it answers; return the seconds of the slowest."""
-    key = keys.index_of_all(call.settings.prefix)
-    slowest = yield from _time(call, Request(key, _PING))
-    for address in call.routing.servers():
-        if address != call.routing.locate(key):
-            slowest = max(slowest, (yield from _time(call, Request(key, _PING, address=address))))
+def ping(ctx: Context) -> Flow[float]:
+    """Ask the server, in a cluster every master, for a reply; return the seconds of the slowest."""
+    key = keys.index_of_all(ctx.settings.prefix)
+    slowest = yield from _time(ctx, Request(key, _PING))
+    for address in ctx.topology.servers():
+        if address != ctx.topology.locate(key):
+            slowest = max(slowest, (yield from _time(ctx, Request(key, _PING, address=address))))
     return slowest
 
 
-def _time(call: Call, request: Request) -> Flow[float]:
+def _time(ctx: Context, request: Request) -> Flow[float]:
     started = monotonic()
-    if (yield from ask(call, request)) != b"PONG":
-        raise ReplyMismatchError("the answer to a PING does not fit what was asked")
+    if (yield from send(ctx, request)) != b"PONG":
+        raise ReplyMismatchError("the reply to PING does not fit the request")
     return monotonic() - started

@@ -1,99 +1,105 @@
-"""Single runs and slices of them."""
+"""Single runs, and runs in their order."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sessioncache import keys
-from sessioncache.errors import ReplyMismatchError, SessionNotFoundError
-from sessioncache.flow import Flow, Request, Script, fits
-from sessioncache.records import StoredRun, read_run
-from sessioncache.resilience import Call
-from sessioncache.settings import at_least_one
+from sessioncache.errors import SessionNotFoundError
+from sessioncache.storage import keys, scripts
+from sessioncache.storage.run_members import StoredRun, bodies_after, heads_after, read_run
+from sessioncache.storage.scripts import Precondition, get_run_arguments
+from sessioncache.transport.flow import Flow
+from sessioncache.transport.request import Script
+from sessioncache.transport.retry import fits, send
+from sessioncache.validation import encoded_id, whole_number
 
-from .reading import IDENTITY, identify, log_damaged
-from .touching import ask_and_touch
-from .writing import Target, write
+from .context import Context, writing_script
+from .read import HEADER, parse_reply, read
+from .touch import send_and_touch
+from .write import accepted, list_elsewhere, log_damaged, write_request
 
-GET_RUN: Final = Script("get_run")
-DELETE_RUN: Final = Script("_session", "_runs", "delete_run")
+_GET_RUN: Final = Script(scripts.GET_RUN)
+_DELETE_RUN: Final = writing_script(scripts.DELETE_RUN)
 
 
-def get_run(call: Call, session_id: str, run_id: str) -> Flow[Any]:
-    """Load one run; None where it, or its session, does not exist."""
-    wanted = keys.encoded_id(run_id, "run_id")
-    session_keys = keys.session_keys(call.settings.prefix, session_id)
-    request = GET_RUN.call(session_keys, (wanted, *IDENTITY), writes=False)
-    (reply,) = yield from ask_and_touch(call, [(session_id, request)])
+def get_run(ctx: Context, session_id: str, run_id: str) -> Flow[Any]:
+    """Load one run; None if it, or its session, does not exist."""
+    arguments = get_run_arguments(encoded_id(run_id, "run_id"), HEADER)
+    encoded_id(session_id, "session_id")
+    session_keys = keys.session_keys(ctx.settings.prefix, session_id)
+    request = _GET_RUN.call(session_keys, arguments, writes=False)
+    if ctx.settings.touch_on_read:
+        (reply,) = yield from send_and_touch(ctx, [(session_id, request)])
+    else:
+        reply = yield from send(ctx, request)
     if not _is_run_reply(reply):
-        raise ReplyMismatchError("the answer of a script does not fit what was asked", session_id=session_id)
-    identity, members, *stored = reply
-    if identify(session_id, identity, members) is None or not stored:
+        raise scripts.mismatch(session_id)
+    header, n_members, *members = reply
+    reading = parse_reply(session_id, [header, n_members], fields=())
+    if reading is None or not members:
         return None
-    return read_run(call.settings.model, session_id, StoredRun(*stored))
+    return read_run(ctx.settings.adapter, session_id, StoredRun(*members))
 
 
 def _is_run_reply(reply: Any) -> bool:
-    """Tell whether a reply has the identity, the number of members, and head and body of a stored run."""
+    """Return whether a reply has the header, the number of members, and head and body of a stored run."""
     if not isinstance(reply, list) or len(reply) not in (2, 4):
         return False
-    identity, members, *stored = reply
-    has_identity = fits((b"HMGET", b"", *IDENTITY), identity)
-    return has_identity and isinstance(members, int) and all(isinstance(part, bytes) for part in stored)
+    header, n_members, *members = reply
+    has_header = fits((b"HMGET", b"", *HEADER), header)
+    return has_header and isinstance(n_members, int) and all(isinstance(part, bytes) for part in members)
 
 
-def delete_run(call: Call, session_id: str, run_id: str) -> Flow[bool]:
-    """Remove one run, whole; False where it, or its session, does not exist."""
-    wanted = keys.encoded_id(run_id, "run_id")
+def delete_run(ctx: Context, session_id: str, run_id: str) -> Flow[bool]:
+    """Remove one run, whole; return False if it, or its session, does not exist."""
+    wanted = encoded_id(run_id, "run_id")
+    encoded_id(session_id, "session_id")
+    precondition = Precondition(session_id)
+    reply = yield from send(ctx, write_request(ctx, _DELETE_RUN, precondition, (wanted,)))
     try:
-        written = yield from write(call, DELETE_RUN, Target(session_id), (wanted,), ttl=call.settings.ttl)
+        deleted = accepted(scripts.read_delete_run_reply, reply, precondition)
     except SessionNotFoundError:
         return False
-    return written.rest == [b"1"]
+    yield from list_elsewhere(ctx, precondition, deleted.session)
+    return deleted.was_stored
 
 
 class Position(NamedTuple):
-    """A place in the runs of a session: the order of a run, and the life of the session it was met in."""
+    """A place in the runs of a session: the order of a run, and the life of the session it was in."""
 
     order: bytes
     born: bytes | None = None
 
 
 START: Final = Position(b"0.5")
-"""Before the order of any run, and after the marks of ids."""
+"""Before the order of any run, and after the members that hold ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunsAfter:
-    """Some runs of a session in order, and where the last one is: there the next page begins."""
+    """Some runs of a session in order, and the position of the last: the next page begins there."""
 
     runs: list[Any]
     last: Position
 
 
-def read_runs_after(call: Call, session_id: str, position: Position, page_size: int) -> Flow[RunsAfter]:
+def get_runs_after(ctx: Context, session_id: str, position: Position, page_size: int) -> Flow[RunsAfter]:
     """Read the runs that follow a position, oldest first: one round trip.
 
-    Raises SessionNotFoundError where there is no such session, or it is damaged, or made anew since.
+    Raises SessionNotFoundError if there is no such session, or if it is damaged or was created anew since.
     """
-    size = b"%d" % at_least_one(page_size, "page_size")
-    order = position.order
-    meta, runs = keys.session_keys(call.settings.prefix, session_id)
-    heads_slice = (b"ZRANGE", runs, b"(" + order, b"+inf", b"BYSCORE", b"LIMIT", b"0", size, b"WITHSCORES")
-    bodies_slice = (b"ZRANGE", runs, b"(-" + order, b"-inf", b"BYSCORE", b"REV", b"LIMIT", b"0", size)
-    commands = ((b"HMGET", meta, *IDENTITY), (b"ZCARD", runs), heads_slice, bodies_slice)
-    request = Request(meta, commands)
-    (reply,) = yield from ask_and_touch(call, [(session_id, request)])
-    stored_identity, members, scored, bodies = reply
-    identity = identify(session_id, stored_identity, members)
-    if identity is None or position.born not in (None, identity.born):
+    size = whole_number(page_size, "page_size", 1)
+    slices = heads_after(position.order, size), bodies_after(position.order, size)
+    reading = yield from read(ctx, session_id, slices, ())
+    if reading is None or position.born not in (None, reading.born):
         raise SessionNotFoundError(f"there is no session {session_id!r}, or no longer", session_id=session_id)
-    if 2 * len(bodies) != len(scored):
+    scored, bodies = reading.slices
+    if len(scored) != 2 * len(bodies):
         log_damaged(session_id)
         raise SessionNotFoundError(
             f"there is no session {session_id!r}: it is damaged", session_id=session_id
         )
-    stored = [StoredRun(*run) for run in zip(scored[::2], bodies, strict=True)]
-    found = [read_run(call.settings.model, session_id, run) for run in stored]
-    return RunsAfter(found, Position(scored[-1] if scored else order, identity.born))
+    stored = [StoredRun(*members) for members in zip(scored[::2], bodies, strict=True)]
+    runs = [read_run(ctx.settings.adapter, session_id, members) for members in stored]
+    return RunsAfter(runs, Position(scored[-1] if scored else position.order, reading.born))

@@ -1,120 +1,61 @@
-"""Whole sessions: load, rename, keep alive, delete."""
+"""Whole sessions: rename, change their owner or time, delete."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from sessioncache import codec, keys
-from sessioncache.errors import InvalidArgumentError, SessionNotFoundError, SessionOwnershipError
-from sessioncache.fields import Fields, field_name, from_fields
-from sessioncache.flow import Flow, Request, Script
-from sessioncache.records import StoredRun, origin_from, read_run, set_origin
-from sessioncache.resilience import Call
+from sessioncache.errors import InvalidArgumentError
+from sessioncache.storage import codec, scripts
+from sessioncache.storage.scripts import Merge, Precondition, WriteResult
+from sessioncache.storage.session_hash import field_name
+from sessioncache.storage.snapshot import snapshot_of
+from sessioncache.transport.flow import Flow
+from sessioncache.transport.retry import send
+from sessioncache.validation import encoded_id, optional_id, unix_seconds
 
-from .reading import (
-    IDENTITY,
-    checked_count,
-    has_all,
-    identify,
-    newest_bodies,
-    newest_heads,
-    oldest_first,
-    pairs,
-)
-from .saving import UPSERT_SESSION, merge_arguments
-from .touching import ask_and_touch
-from .writing import Target, run_script, write
+from .context import Context, writing_script
+from .write import accepted, found, merge, write_request
 
-DELETE_SESSION: Final = Script("_session", "delete_session")
+_DELETE_SESSION: Final = writing_script(scripts.DELETE_SESSION)
 
 
-def get_session(
-    call: Call, session_id: str, *, user_id: str | None = None, last_n_runs: int | None = None
-) -> Flow[Any]:
-    """Load a session, all of its runs or the newest ones; None where it does not exist for this user."""
-    return (yield from _load(call, [session_id], checked_user(user_id), last_n_runs))[0]
-
-
-def get_sessions(
-    call: Call, session_ids: Sequence[str], *, last_n_runs: int | None = None
-) -> Flow[list[Any]]:
-    """Load sessions, in the order of their ids; None where one does not exist."""
-    if isinstance(session_ids, str) or not isinstance(session_ids, Iterable):
-        raise InvalidArgumentError(f"session_ids must be a list of ids, not {type(session_ids).__name__}")
-    return (yield from _load(call, list(session_ids), None, last_n_runs))
-
-
-def checked_user(user_id: str | None) -> str | None:
-    """Return a user id that is one, or None."""
-    if user_id is not None:
-        keys.encoded_id(user_id, "user_id")
-    return user_id
-
-
-def _load(
-    call: Call, session_ids: list[str], user_id: str | None, last_n_runs: int | None
-) -> Flow[list[Any]]:
-    limit = checked_count(last_n_runs, "last_n_runs")
-    requests = [(session_id, read_request(call, session_id, limit)) for session_id in session_ids]
-    replies = yield from ask_and_touch(call, requests, user_id)
-    return [build_session(call, *found, user_id, limit) for found in zip(session_ids, replies, strict=True)]
-
-
-def read_request(call: Call, session_id: str, limit: int | None) -> Request:
-    """Return the request that reads a session and its newest runs; no run where the limit is 0."""
-    meta, runs = keys.session_keys(call.settings.prefix, session_id)
-    slices = (newest_heads(runs, limit), newest_bodies(runs, limit)) if limit != 0 else ()
-    return Request(meta, ((b"HGETALL", meta), (b"ZCARD", runs), *slices))
-
-
-def build_session(
-    call: Call, session_id: str, reply: list[Any], user_id: str | None, limit: int | None
-) -> Any:
-    """Return the session object of a reply, or None where there is none for this user."""
-    flat, members, *slices = reply
-    heads, bodies = slices or ((), ())
-    fields = pairs(flat)
-    identity = identify(session_id, list(map(fields.get, IDENTITY)), members)
-    if identity is None or not has_all(session_id, identity.count, limit, len(heads), len(bodies)):
-        return None
-    if user_id is not None and fields.get(b"user_id") != user_id.encode():
-        return None
-    return _session_object(call, session_id, fields, oldest_first(heads, bodies), limit)
-
-
-def _session_object(
-    call: Call, session_id: str, fields: Fields, stored: list[StoredRun], limit: int | None
-) -> Any:
-    model = call.settings.model
-    runs = [read_run(model, session_id, run) for run in stored]
-    session = model.session(from_fields(fields, session_id, model.names), runs)
-    by_id = {run.run_id: members for run, members in zip(runs, stored, strict=True)}
-    set_origin(session, origin_from(fields, by_id, limit))
-    return session
-
-
-def rename_session(call: Call, session_id: str, name: str, *, user_id: str | None = None) -> Flow[bool]:
-    """Set the session_name in a session's session_data; False where it does not exist for this user."""
+def rename_session(ctx: Context, session_id: str, name: str, *, user_id: str | None = None) -> Flow[bool]:
+    """Set `session_data["session_name"]`; return False if the session does not exist for this user."""
+    encoded_id(session_id, "session_id")
     if not isinstance(name, str):
         raise InvalidArgumentError(f"name must be a str, not {type(name).__name__}")
     packed = codec.pack(name, "name")
-    changes = {b"session_data": codec.EMPTY_DICT, field_name("session_data", "session_name"): packed}
-    arguments = merge_arguments(call, set_fields=changes)
-    target = Target(session_id, checked_user(user_id), claims=False)
-    return (yield from _found(write(call, UPSERT_SESSION, target, arguments, ttl=call.settings.ttl)))
+    fields = {b"session_data": codec.EMPTY_DICT, field_name("session_data", "session_name"): packed}
+    precondition = Precondition(session_id, optional_id(user_id, "user_id"), claims=False)
+    return (yield from found(merge(ctx, precondition, Merge(fields))))
 
 
-def delete_session(call: Call, session_id: str, *, user_id: str | None = None) -> Flow[bool]:
-    """Remove a session with all of its runs; False where it does not exist for this user."""
-    target = Target(session_id, checked_user(user_id), claims=False)
-    return (yield from _found(run_script(call, DELETE_SESSION, target)))
+def set_updated_at(ctx: Context, session_id: str, seconds: int) -> Flow[WriteResult]:
+    """Let a session count as written at another time than now: one copied from elsewhere keeps its own."""
+    encoded_id(session_id, "session_id")
+    fields = {b"updated_at": b"%d" % unix_seconds(seconds, "session.updated_at")}
+    return merge(ctx, Precondition(session_id), Merge(fields))
 
 
-def _found(writing: Flow[Any]) -> Flow[bool]:
-    """Tell whether a write found its session; another user's session is none."""
-    try:
-        yield from writing
-    except (SessionNotFoundError, SessionOwnershipError):
-        return False
-    return True
+def change_owner(ctx: Context, session: Any, previous_user_id: str, user_id: str | None) -> Flow[WriteResult]:
+    """Give a loaded session to another user, or to nobody.
+
+    Raises SessionConflictError if it was written since, SessionOwnershipError if it is not the previous user's.
+    """
+    loaded = snapshot_of(session)
+    owner = {} if user_id is None else {b"user_id": encoded_id(user_id, "user_id")}
+    rev = loaded.rev if loaded else None
+    precondition = Precondition(session.session_id, previous_user_id, session.workflow_id, rev)
+    return merge(ctx, precondition, Merge(owner, () if owner else (b"user_id",)))
+
+
+def delete_session(ctx: Context, session_id: str, *, user_id: str | None = None) -> Flow[bool]:
+    """Remove a session with all of its runs; return False if it does not exist for this user."""
+    encoded_id(session_id, "session_id")
+    precondition = Precondition(session_id, optional_id(user_id, "user_id"), claims=False)
+    return (yield from found(_delete(ctx, precondition)))
+
+
+def _delete(ctx: Context, precondition: Precondition) -> Flow[None]:
+    reply = yield from send(ctx, write_request(ctx, _DELETE_SESSION, precondition))
+    accepted(scripts.read_write_reply, reply, precondition)

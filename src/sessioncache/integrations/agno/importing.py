@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from agno.db.base import BaseDb
 
-from sessioncache.carrier import BlockingCarrier
+from sessioncache.client import SessionCache
 from sessioncache.errors import (
     DamagedSessionError,
     InvalidArgumentError,
     SessionCacheError,
     UnavailableError,
 )
-from sessioncache.flow import Flow
-from sessioncache.operations import saving
-from sessioncache.operations import sessions as stored_sessions
-from sessioncache.operations.index import is_session_id, look_request, read_look
-from sessioncache.operations.tolerant import checked
-from sessioncache.resilience import Call, ask_all
+from sessioncache.operations import upsert
+from sessioncache.operations.context import Context, Operation
+from sessioncache.operations.index import checked
+from sessioncache.operations.index_reader import look_request
+from sessioncache.operations.read import get_session as load_session
+from sessioncache.operations.read import parse_reply
+from sessioncache.operations.sessions import set_updated_at
+from sessioncache.transport.batch import send_all
+from sessioncache.transport.flow import Flow
+from sessioncache.validation import is_id
 
-from .connecting import BlockingRecords
+from .adapter import AGNO, SessionRecord
 from .db import SessionCacheDb
-from .model import SessionRecord
 from .run_record import RunRecord
-from .sessions import set_updated_at
 from .sources import BATCH_SIZE, Row, Unreadable, batches
+
+T = TypeVar("T")
 
 Progress = Callable[[int], object]
 
 
 @dataclass(slots=True)
 class ImportReport:
-    """What became of the sessions of a database."""
+    """What happened to the sessions of a database."""
 
     imported: int = 0
     """Sessions that were copied, or completed."""
@@ -48,7 +52,7 @@ class ImportReport:
 
 def import_sessions(
     source_db: BaseDb,
-    cache: SessionCacheDb | BlockingCarrier,
+    cache: SessionCacheDb | SessionCache,
     *,
     progress: Progress | None = None,
     batch_size: int = BATCH_SIZE,
@@ -61,29 +65,36 @@ def import_sessions(
 
     Sessions that are in the cache already are not touched, but for runs that are missing: an import that was
     interrupted is resumed by calling again. What cannot be read, or not be stored, is reported and passed
-    over; where a database cannot be reached its error is raised.
+    over; if a database cannot be reached, its error is raised.
     """
     if not isinstance(source_db, BaseDb):
         raise InvalidArgumentError(f"source_db must be a blocking Db of agno, not {type(source_db).__name__}")
-    records = cache.records if isinstance(cache, SessionCacheDb) else BlockingRecords.sharing(cache)
     report, done = ImportReport(), 0
     for rows, unreadable in batches(source_db, batch_size):
         report.failed += unreadable
         session_ids = [row["session_id"] for row in rows]
-        stored = records.perform(_stored_counts, session_ids)
+        stored = _run(cache, _stored_counts, session_ids)
         for row, count in zip(rows, stored, strict=True):
-            _import_one(records, row, count, report)
+            _import_one(cache, row, count, report)
         done += len({*session_ids, *(each.session_id for each in unreadable)})
         if progress is not None:
             progress(done)
     return report
 
 
-def _import_one(records: BlockingRecords, row: Row, count: int | None, report: ImportReport) -> None:
+def _run(cache: SessionCacheDb | SessionCache, operation: Operation[..., T], *args: Any) -> T:
+    settings = replace(cache.settings, adapter=AGNO)
+    ctx = Context.begin(cache.transport.topology, settings, "import_sessions")
+    return cache.transport.run(operation(ctx, *args))
+
+
+def _import_one(
+    cache: SessionCacheDb | SessionCache, row: Row, count: int | None, report: ImportReport
+) -> None:
     try:
         record = SessionRecord.of_row(row)
         report.failed += _left_out(row)
-        copied = records.perform(_copy, record, row.get("updated_at"), count)
+        copied = _run(cache, _copy, record, row.get("updated_at"), count)
     except UnavailableError:
         raise
     except (SessionCacheError, ValueError, TypeError, KeyError, AttributeError) as exc:
@@ -102,40 +113,40 @@ def _left_out(row: Mapping[str, Any]) -> list[Unreadable]:
     ]
 
 
-def _stored_counts(call: Call, session_ids: list[str]) -> Flow[list[int | None]]:
+def _stored_counts(ctx: Context, session_ids: list[str]) -> Flow[list[int | None]]:
     """Return how many runs each session has, None if none can be read: one round trip for each server.
 
-    What is wrong with a session, or its id, is said when it is stored.
+    A session or an id that is wrong is reported when it is to be stored.
     """
-    asked = [session_id for session_id in session_ids if is_session_id(session_id)]
-    replies = yield from ask_all(call, [look_request(call, session_id, ()) for session_id in asked])
+    asked = [session_id for session_id in session_ids if is_id(session_id)]
+    replies = yield from send_all(ctx, [look_request(ctx, session_id, ()) for session_id in asked])
     counts = {session_id: _count(session_id, reply) for session_id, reply in zip(asked, replies, strict=True)}
     return [counts.get(session_id) for session_id in session_ids]
 
 
 def _count(session_id: str, reply: Any) -> int | None:
     try:
-        look = read_look(session_id, checked(reply))
+        reading = parse_reply(session_id, checked(reply), fields=())
     except DamagedSessionError:
         return None
-    return None if look is None else look[0].count
+    return None if reading is None else reading.n_runs
 
 
-def _copy(call: Call, record: SessionRecord, updated_at: int | None, count: int | None) -> Flow[int | None]:
-    """Store a session, or the runs it lacks; return how many runs, None where there was nothing to do."""
-    if count is not None and count >= min(len(record.runs), call.settings.max_runs or len(record.runs)):
+def _copy(ctx: Context, record: SessionRecord, updated_at: int | None, count: int | None) -> Flow[int | None]:
+    """Store a session, or the runs it lacks; return how many runs, None if there was nothing to do."""
+    if count is not None and count >= min(len(record.runs), ctx.settings.max_runs or len(record.runs)):
         return None
-    missing = record.runs if count is None else (yield from _missing(call, record))
+    missing = record.runs if count is None else (yield from _missing(ctx, record))
     if count is None:
-        yield from saving.upsert_session(call, record)
+        yield from upsert.upsert_session(ctx, record)
     else:
-        yield from saving.upsert_runs(call, record.session_id, missing)
+        yield from upsert.upsert_runs(ctx, record.session_id, missing)
     if updated_at is not None:
-        yield from set_updated_at(call, record.session_id, updated_at)
+        yield from set_updated_at(ctx, record.session_id, updated_at)
     return len(missing)
 
 
-def _missing(call: Call, record: SessionRecord) -> Flow[list[RunRecord]]:
-    stored: SessionRecord | None = yield from stored_sessions.get_session(call, record.session_id)
+def _missing(ctx: Context, record: SessionRecord) -> Flow[list[RunRecord]]:
+    stored: SessionRecord | None = yield from load_session(ctx, record.session_id)
     known = {run.run_id for run in stored.runs} if stored is not None else set()
     return [run for run in record.runs if run.run_id not in known]

@@ -1,9 +1,9 @@
 """Pages of sessions, by every filter and order of agno's Db.
 
-An index gives the ids of the sessions, those written last first. Where that is the order asked for, and no
-total is, pages of it are read until enough sessions fit. Else the columns that filters and orders are about
-are read of all sessions listed, in one round trip; the page comes with them where it lies, as it mostly does,
-among the sessions written last.
+An index gives the ids of the sessions, those written last first. If that is the order asked for, and no total
+is, pages of it are read until enough sessions fit. Else the columns for filters and orders are read of all
+sessions listed, in one round trip; the page comes with them if it is among the sessions written last, as it
+mostly is.
 """
 
 from __future__ import annotations
@@ -16,35 +16,29 @@ from typing import Any, Final, TypeVar
 from agno.db.base import SessionType
 from agno.db.utils import validate_pagination
 
-from sessioncache import keys
-from sessioncache.fields import field_name
-from sessioncache.flow import Flow, Request
-from sessioncache.operations import sessions as stored_sessions
-from sessioncache.operations.index import (
-    GROWTH,
-    LARGEST_READ,
-    SPARE,
-    Entries,
-    Index,
-    look_request,
-    optional_text,
-    read_look,
-)
+from sessioncache.operations.context import Context
+from sessioncache.operations.index import DAMAGE, Entries, optional_text
+from sessioncache.operations.index_reader import GROWTH, LARGEST_READ, SPARE, IndexReader, look_request
 from sessioncache.operations.listing import packed_text
-from sessioncache.operations.sessions import build_session, read_request
-from sessioncache.operations.tolerant import TolerantRequest
-from sessioncache.resilience import Call, ask_all
+from sessioncache.operations.read import build_session, newest_runs, parse_reply, read_request
+from sessioncache.operations.read import get_session as load_session
+from sessioncache.storage import keys
+from sessioncache.storage.session_hash import field_name
+from sessioncache.transport.batch import send_all
+from sessioncache.transport.flow import Flow
+from sessioncache.transport.request import Request
+from sessioncache.validation import encoded_id
 
-from .model import SessionRecord
+from .adapter import SessionRecord
 
 MOST_GUESSED: Final = 256
-"""Sessions read along with the columns at the most, in the hope that the page is among them."""
+"""Most sessions read along with the columns, in the hope that the page is among them."""
 
 R = TypeVar("R", bound=Mapping[str, Any])
 
 
 class Columns(dict[str, Any]):
-    """What filters and orders look at of a session, by name."""
+    """The fields of a session that filters and orders use, by name."""
 
     @property
     def user_id(self) -> str | None:
@@ -60,8 +54,8 @@ class Columns(dict[str, Any]):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which sessions are listed; None stands for any."""
+class SessionFilter:
+    """Which sessions are listed; None means any."""
 
     session_type: SessionType | None = None
     user_id: str | None = None
@@ -73,14 +67,14 @@ class Wanted:
     def index(self, prefix: str) -> bytes:
         """Return the key of the smallest index that has all sessions wanted."""
         if self.user_id is not None:
-            keys.encoded_id(self.user_id, "user_id")
+            encoded_id(self.user_id, "user_id")
             return keys.index_of_user(prefix, self.user_id)
         if self.component_id is not None and self.session_type is SessionType.WORKFLOW:
             return keys.index_of_workflow(prefix, self.component_id)
         return keys.index_of_all(prefix)
 
     def admits(self, session: Columns) -> bool:
-        """Tell whether a session is one of those wanted."""
+        """Return whether a session is one of those wanted."""
         name, created_at = session["session_name"] or "", session["created_at"] or 0
         return (
             self.session_type in (None, session["session_type"])
@@ -97,8 +91,8 @@ class Wanted:
 
 
 def get_sessions(
-    call: Call,
-    wanted: Wanted,
+    ctx: Context,
+    wanted: SessionFilter,
     *,
     limit: int | None = None,
     page: int | None = None,
@@ -107,13 +101,13 @@ def get_sessions(
     deserialize: bool | None = True,
     include_runs: bool = True,
 ) -> Flow[Any]:
-    """Load a page of sessions: two round trips, three where the page had to be found first.
+    """Load a page of sessions: two round trips, three if the page had to be found first.
 
     A list of sessions, those written last first unless an order is asked for; or, without `deserialize`, a
     list of dicts and how many sessions there are on all pages.
     """
     validate_pagination(limit, page)
-    listing = _Listing(call, wanted, include_runs=include_runs)
+    listing = _Listing(ctx, wanted, include_runs=include_runs)
     if deserialize and limit is not None and _is_of_the_index(sort_by, sort_order):
         sessions = yield from listing.newest(limit * (page or 1), limit)
     else:
@@ -124,11 +118,11 @@ def get_sessions(
     return [session.deserialized(wanted.session_type, with_runs=include_runs) for session in sessions]
 
 
-def sessions_for_metrics(call: Call, wanted: Wanted) -> Flow[list[dict[str, Any]]]:
+def sessions_for_metrics(ctx: Context, wanted: SessionFilter) -> Flow[list[dict[str, Any]]]:
     """Load all sessions as dicts, of each run the model alone: two round trips, and one a session."""
-    found, _ = yield from get_sessions(call, wanted, deserialize=False, include_runs=False)
+    found, _ = yield from get_sessions(ctx, wanted, deserialize=False, include_runs=False)
     for session in found:
-        whole = yield from stored_sessions.get_session(call, session["session_id"])
+        whole = yield from load_session(ctx, session["session_id"])
         runs = [run.body for run in whole.runs] if whole is not None else []
         session["runs"] = [{name: run.get(name) for name in ("model", "model_provider")} for run in runs]
     return found
@@ -141,10 +135,10 @@ def _is_of_the_index(sort_by: str | None, sort_order: str | None) -> bool:
 class _Listing:
     """One listing under way: its index, and how many sessions it has."""
 
-    def __init__(self, call: Call, wanted: Wanted, *, include_runs: bool) -> None:
+    def __init__(self, ctx: Context, wanted: SessionFilter, *, include_runs: bool) -> None:
         self.total = 0
-        self.index = Index(call, wanted.index(call.settings.prefix))
-        self._call = call
+        self.index = IndexReader(ctx, wanted.index(ctx.settings.prefix))
+        self._ctx = ctx
         self._wanted = wanted
         self._limit = None if include_runs else 0
 
@@ -183,23 +177,24 @@ class _Listing:
         self, entries: Entries, whole: Entries
     ) -> Flow[tuple[list[Columns], dict[str, SessionRecord]]]:
         """Read the columns of some entries, and of some those sessions that are wanted: one round trip."""
-        requests = [look_request(self._call, session_id, _FIELDS) for session_id in entries]
-        requests += [whole_request(self._call, session_id, self._limit) for session_id in whole]
-        replies = yield from ask_all(self._call, requests)
+        requests = [look_request(self._ctx, session_id, _FIELDS) for session_id in entries]
+        requests += [whole_request(self._ctx, session_id, self._limit) for session_id in whole]
+        replies = yield from send_all(self._ctx, requests)
         columns = self.index.sift(entries, replies[: len(entries)], _columns)
-        read = self.index.sift(whole, replies[len(entries) :], partial(built, self._call, self._limit))
+        read = self.index.sift(whole, replies[len(entries) :], partial(built, self._ctx, self._limit))
         wanted = {name: each for name, each in read.items() if self._wanted.admits(_columns_of(each))}
         return list(columns.values()), wanted
 
 
-def whole_request(call: Call, session_id: str, limit: int | None = None) -> Request:
-    """Return the request that reads a session whole, for one of many sessions."""
-    return TolerantRequest(*read_request(call, session_id, limit))
+def whole_request(ctx: Context, session_id: str, limit: int | None = None) -> Request:
+    """Return the request that reads one of many sessions with its newest runs."""
+    return read_request(ctx, session_id, newest_runs(limit), tolerates=DAMAGE)
 
 
-def built(call: Call, limit: int | None, session_id: str, reply: list[Any]) -> SessionRecord | None:
+def built(ctx: Context, limit: int | None, session_id: str, reply: list[Any]) -> SessionRecord | None:
     """Return the session of a reply, None if it is gone."""
-    session: SessionRecord | None = build_session(call, session_id, reply, None, limit)
+    reading = parse_reply(session_id, reply, newest_runs(limit))
+    session: SessionRecord | None = reading and build_session(ctx, session_id, reading, limit)
     return session
 
 
@@ -214,10 +209,10 @@ _FIELDS: Final = (
 
 def _columns(session_id: str, reply: Sequence[Any]) -> Columns | None:
     """Return the columns of a reply, None if the session is gone."""
-    look = read_look(session_id, reply)
-    if look is None:
+    reading = parse_reply(session_id, reply, fields=_FIELDS)
+    if reading is None:
         return None
-    found = dict(zip((*_TEXTS, *_TIMES, *_PACKED), look[1], strict=True))
+    found = dict(zip((*_TEXTS, *_TIMES, *_PACKED), map(reading.fields.get, _FIELDS), strict=True))
     return Columns(
         session_id=session_id,
         **{name: optional_text(found[name]) for name in _TEXTS},

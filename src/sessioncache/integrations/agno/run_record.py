@@ -1,8 +1,8 @@
-"""agno's runs as records, and back.
+"""agno's runs as this library stores them, and back.
 
-A run's record is what its `to_dict()` says, split into a head and a body, and in the head, besides, what
-agno's databases keep in columns. It passes through agno's own JSON encoder first, as sessions do, so that
-what is loaded is what agno's other databases load.
+A run is what its `to_dict()` returns, split into a head and a body; the head also has what agno's databases
+keep in columns. It passes through agno's own JSON encoder first, as sessions do, so that what is loaded is
+what agno's other databases load.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import time
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from agno.db.utils import HISTORY_SKIP_STATUSES, CustomJSONEncoder, deserialize_run, get_run_type
 
 from sessioncache.errors import InvalidArgumentError, UnserializableError
-from sessioncache.keys import encoded_id
-from sessioncache.kinds import LoadBody
 from sessioncache.models import WorkflowRunOutput
+from sessioncache.storage.adapters import LoadBody
 
 _ROW: Final = "row"
 """The entry of a head that holds what agno keeps of a run in columns and nowhere else."""
@@ -29,7 +28,7 @@ _IN_HEAD: Final = (WorkflowRunOutput.HEAD_FIELDS | {"agent_id", "team_id"}) - _O
 
 
 def plain(value: Any, path: str) -> Any:
-    """Return a value as it is after agno has stored it as JSON; raise UnserializableError where it cannot."""
+    """Return a value as it is after agno has stored it as JSON; raise UnserializableError if it cannot."""
     try:
         return json.loads(json.dumps(value, cls=CustomJSONEncoder))
     except (TypeError, ValueError, RecursionError) as exc:
@@ -48,7 +47,7 @@ class RunRecord:
     def of(
         cls, run: Any, session_id: str, *, user_id: str | None = None, run_index: int | None = None
     ) -> RunRecord:
-        """Return the record of one of agno's runs, or of the dict of one; raise ValueError without run_id."""
+        """Return the record of a run of agno, or of its dict; raise InvalidArgumentError without run_id."""
         data = plain(run if isinstance(run, dict) else run.to_dict(), "run")
         if not isinstance(data, dict) or data.get("run_id") is None:
             raise InvalidArgumentError("run must have a run_id")
@@ -66,10 +65,38 @@ class RunRecord:
         body = {name: value for name, value in data.items() if name not in _IN_HEAD}
         return cls(head, lambda: body)
 
+    @classmethod
+    def from_head(cls, head: dict[str, Any], load_body: LoadBody) -> Self:
+        """Return a run of its head and a function that decodes the body."""
+        return cls(head, load_body)
+
+    @classmethod
+    def from_head_only(cls, head: dict[str, Any]) -> Self:
+        """Return a run without a body."""
+        return cls(head, dict)
+
+    @classmethod
+    def unreadable(cls, run_id: str, fail: LoadBody) -> Self:
+        """Return a run that calls `fail`, which raises, if more than its run_id is used."""
+        return cls({"run_id": run_id}, fail, is_unreadable=True)
+
     @property
-    def run_id(self) -> str:
+    def run_id(self) -> Any:
         """Return the id of the run, which is unique in its session."""
-        return encoded_id(self.head.get("run_id"), "run.run_id").decode()
+        return self.head.get("run_id")
+
+    @property
+    def has_pending_body(self) -> bool:
+        """Return False: a run of agno is never compared with the stored one, so nobody has to know."""
+        return False
+
+    def head_dict(self) -> dict[str, Any]:
+        """Return the light part."""
+        return dict(self.head)
+
+    def body_dict(self) -> dict[str, Any]:
+        """Return the heavy part."""
+        return self.body
 
     @cached_property
     def body(self) -> dict[str, Any]:
@@ -78,12 +105,12 @@ class RunRecord:
 
     @property
     def is_context(self) -> bool:
-        """Tell whether the run counts as history: no run of a member, and none that went wrong."""
+        """Return whether the run counts as history: no run of a member, and none that went wrong."""
         from_member = self.head.get("parent_run_id") is not None
         return not from_member and self.head.get("status") not in HISTORY_SKIP_STATUSES
 
     def data(self) -> dict[str, Any]:
-        """Return the run as its `to_dict()` said, anew each time, for agno takes such dicts apart."""
+        """Return the run as its `to_dict()` did, anew each time, for agno takes such dicts apart."""
         if self.is_unreadable:
             self._load_body()
         data = {name: value for name, value in self.head.items() if name in _IN_HEAD} | self.body
@@ -113,7 +140,7 @@ class RunRecord:
         }
 
     def cancelled(self, reason: str) -> RunRecord:
-        """Return the run as cancelled, its content the reason where it has none."""
+        """Return the run as cancelled, its content the reason if it has none."""
         head = self.head | {"status": "CANCELLED", "content": self.head.get("content") or reason}
         return RunRecord(head, lambda: self.body)
 

@@ -14,21 +14,22 @@ from typing import Any, Final
 from agno.db.utils import deserialize_run, validate_pagination
 from agno.run.base import RunStatus
 
-from sessioncache import keys
 from sessioncache.errors import InvalidArgumentError, SessionConflictError, SessionNotFoundError
-from sessioncache.flow import Flow, Request
 from sessioncache.operations import runs as stored_runs
-from sessioncache.operations import saving
-from sessioncache.operations import sessions as stored_sessions
-from sessioncache.operations.index import Index
-from sessioncache.operations.paging import WHOLE, read_newest
-from sessioncache.operations.tolerant import TolerantRequest
-from sessioncache.operations.writing import Target
-from sessioncache.records import origin_of, pack_run
-from sessioncache.resilience import Call, ask_all
+from sessioncache.operations import upsert
+from sessioncache.operations.context import Context
+from sessioncache.operations.index import DAMAGE
+from sessioncache.operations.index_reader import IndexReader
+from sessioncache.operations.pages import WHOLE, read_newest
+from sessioncache.operations.read import get_session as load_session
+from sessioncache.storage import keys
+from sessioncache.transport.batch import send_all
+from sessioncache.transport.flow import Flow
+from sessioncache.transport.request import Request
+from sessioncache.validation import encoded_id
 
+from .adapter import SessionRecord
 from .listing import built, paged, sorted_rows, whole_request
-from .model import SessionRecord
 from .run_record import RunRecord
 
 FIRST_SESSIONS: Final = 128
@@ -41,74 +42,74 @@ SESSIONS_AT_ONCE: Final = 64
 
 
 def upsert_run(
-    call: Call, run: Any, session_id: str, user_id: str | None = None, run_index: int | None = None
+    ctx: Context, run: Any, session_id: str, user_id: str | None = None, run_index: int | None = None
 ) -> Flow[None]:
     """Store a run of a session that exists, or replace it in its place: one round trip.
 
-    Raises InvalidArgumentError, a ValueError, for a run without run_id; SessionNotFoundError where there is
-    no session, SessionOwnershipError where it belongs to another user.
+    Raises InvalidArgumentError, a ValueError, for a run without run_id; SessionNotFoundError if there is
+    no session, SessionOwnershipError if it belongs to another user.
     """
     record = RunRecord.of(run, session_id, user_id=user_id, run_index=run_index)
-    yield from saving.upsert_runs(call, session_id, [record])
+    yield from upsert.upsert_runs(ctx, session_id, [record])
 
 
-def get_run(call: Call, run_id: str, deserialize: bool | None = True) -> Flow[Any]:
-    """Load a run, of the session written last where several have one of this id; None where none has."""
-    for session_id in (yield from _sessions_with(call, run_id, first_only=True)):
-        run = yield from stored_runs.get_run(call, session_id, run_id)
+def get_run(ctx: Context, run_id: str, deserialize: bool | None = True) -> Flow[Any]:
+    """Load a run, of the session written last if several have one of this id; None if none has."""
+    for session_id in (yield from _sessions_with(ctx, run_id, first_only=True)):
+        run = yield from stored_runs.get_run(ctx, session_id, run_id)
         if run is not None:
             return run.deserialized() if deserialize else run.row()
     return None
 
 
-def delete_run(call: Call, run_id: str) -> Flow[bool]:
-    """Remove a run from every session that has one of this id; False where none has."""
+def delete_run(ctx: Context, run_id: str) -> Flow[bool]:
+    """Remove a run from every session that has one of this id; return False if none has."""
     deleted = False
-    for session_id in (yield from _sessions_with(call, run_id)):
-        deleted |= yield from stored_runs.delete_run(call, session_id, run_id)
+    for session_id in (yield from _sessions_with(ctx, run_id)):
+        deleted |= yield from stored_runs.delete_run(ctx, session_id, run_id)
     return deleted
 
 
-def delete_runs(call: Call, run_ids: Iterable[str]) -> Flow[None]:
+def delete_runs(ctx: Context, run_ids: Iterable[str]) -> Flow[None]:
     """Remove runs, as far as they exist."""
     for run_id in run_ids:
-        yield from delete_run(call, run_id)
+        yield from delete_run(ctx, run_id)
 
 
-def _sessions_with(call: Call, run_id: str, *, first_only: bool = False) -> Flow[list[str]]:
+def _sessions_with(ctx: Context, run_id: str, *, first_only: bool = False) -> Flow[list[str]]:
     """Return the ids of the sessions that have a run of this id, that written last first."""
-    member = b"i" + keys.encoded_id(run_id, "run_id")
-    everything = keys.index_of_all(call.settings.prefix)
+    member = b"i" + encoded_id(run_id, "run_id")
+    everything = keys.index_of_all(ctx.settings.prefix)
     if first_only:
-        index = Index(call, everything)
+        index = IndexReader(ctx, everything)
         newest = yield from index.read(FIRST_SESSIONS)
-        found = yield from _having(call, list(newest), member)
+        found = yield from _having(ctx, list(newest), member)
         if found or index.is_read:
             return found
     found = []
     # Read at once: by pages, a session that is written meanwhile would slip by.
-    session_ids = list((yield from Index(call, everything).read()))
+    session_ids = list((yield from IndexReader(ctx, everything).read()))
     for start in range(0, len(session_ids), MORE_SESSIONS):
-        found += yield from _having(call, session_ids[start : start + MORE_SESSIONS], member)
+        found += yield from _having(ctx, session_ids[start : start + MORE_SESSIONS], member)
         if found and first_only:
             break
     return found
 
 
-def _having(call: Call, session_ids: list[str], member: bytes) -> Flow[list[str]]:
+def _having(ctx: Context, session_ids: list[str], member: bytes) -> Flow[list[str]]:
     """Return those sessions that have a member; one whose runs are of another type has none."""
-    marks = yield from ask_all(call, [_mark_request(call, session_id, member) for session_id in session_ids])
+    marks = yield from send_all(ctx, [_mark_request(ctx, session_id, member) for session_id in session_ids])
     return [name for name, mark in zip(session_ids, marks, strict=True) if isinstance(mark, bytes)]
 
 
-def _mark_request(call: Call, session_id: str, member: bytes) -> Request:
-    _, runs = keys.session_keys(call.settings.prefix, session_id)
-    return TolerantRequest(runs, ((b"ZSCORE", runs, member),))
+def _mark_request(ctx: Context, session_id: str, member: bytes) -> Request:
+    _, runs = keys.session_keys(ctx.settings.prefix, session_id)
+    return Request(runs, ((b"ZSCORE", runs, member),), tolerates=DAMAGE)
 
 
 @dataclass(frozen=True, slots=True)
-class WantedRuns:
-    """Which runs are listed; None stands for any."""
+class RunFilter:
+    """Which runs are listed; None means any."""
 
     session_id: str | None = None
     user_id: str | None = None
@@ -118,7 +119,7 @@ class WantedRuns:
     status: RunStatus | str | None = None
 
     def admits(self, run: RunRecord) -> bool:
-        """Tell whether a run is one of those wanted."""
+        """Return whether a run is one of those wanted."""
         return all(
             value is None or run.head.get(name) == value
             for name, value in (
@@ -132,8 +133,8 @@ class WantedRuns:
 
 
 def get_runs(
-    call: Call,
-    wanted: WantedRuns,
+    ctx: Context,
+    wanted: RunFilter,
     *,
     limit: int | None = None,
     page: int | None = None,
@@ -146,7 +147,7 @@ def get_runs(
     A list of runs, or without `deserialize` a list of rows and how many there are on all pages.
     """
     validate_pagination(limit, page)
-    runs = yield from _runs_of(call, wanted.session_id)
+    runs = yield from _runs_of(ctx, wanted.session_id)
     rows = [run.row(position) for position, run in runs if wanted.admits(run)]
     if sort_by is None and wanted.session_id is None:
         rows.sort(key=lambda row: (row["run_index"], row["created_at"]))
@@ -156,32 +157,32 @@ def get_runs(
     return [deserialize_run(row["run_type"], row["run_data"]) for row in chosen]
 
 
-def _runs_of(call: Call, session_id: str | None) -> Flow[list[tuple[int, RunRecord]]]:
+def _runs_of(ctx: Context, session_id: str | None) -> Flow[list[tuple[int, RunRecord]]]:
     """Return the runs of a session, or of all, each with its place in its session."""
     if session_id is not None:
         try:
-            return list(enumerate((yield from read_newest(call, session_id, WHOLE, None))))
+            return list(enumerate((yield from read_newest(ctx, session_id, WHOLE, None))))
         except SessionNotFoundError:
             return []
-    return (yield from _all_runs(call))
+    return (yield from _all_runs(ctx))
 
 
-def _all_runs(call: Call) -> Flow[list[tuple[int, RunRecord]]]:
+def _all_runs(ctx: Context) -> Flow[list[tuple[int, RunRecord]]]:
     """Return the runs of all sessions that can be read, and take those that are gone off the index."""
-    index = Index(call, keys.index_of_all(call.settings.prefix))
+    index = IndexReader(ctx, keys.index_of_all(ctx.settings.prefix))
     entries = list((yield from index.read()).items())
     found: list[tuple[int, RunRecord]] = []
     for start in range(0, len(entries), SESSIONS_AT_ONCE):
         batch = dict(entries[start : start + SESSIONS_AT_ONCE])
-        replies = yield from ask_all(call, [whole_request(call, session_id) for session_id in batch])
-        sessions = index.sift(batch, replies, partial(built, call, None))
+        replies = yield from send_all(ctx, [whole_request(ctx, session_id) for session_id in batch])
+        sessions = index.sift(batch, replies, partial(built, ctx, None))
         found += [run for session in sessions.values() for run in enumerate(session.runs)]
     yield from index.finish()
     return found
 
 
 def cancel_pending_run(
-    call: Call,
+    ctx: Context,
     run_id: str,
     *,
     session_id: str,
@@ -191,21 +192,21 @@ def cancel_pending_run(
 ) -> Flow[bool]:
     """Cancel a run if its status is the one expected; its other data stays.
 
-    Checked and written as one: where the session changes between, it is checked again.
+    Checked and written as one: if the session changes between, it is checked again.
     """
     if expected_status not in _CANCELLABLE:
         raise InvalidArgumentError("only PENDING or RUNNING runs can be cancelled by recovery")
     while True:
-        session: SessionRecord | None = yield from stored_sessions.get_session(
-            call, session_id, last_n_runs=0
+        session: SessionRecord | None = yield from load_session(
+            ctx, session_id, last_n_runs=0
         )
-        run: RunRecord | None = yield from stored_runs.get_run(call, session_id, run_id)
+        run: RunRecord | None = yield from stored_runs.get_run(ctx, session_id, run_id)
         if session is None or run is None or run.head.get("status") != expected_status:
             return False
         if run.head.get("user_id") not in (None, user_id):
             return False
         try:
-            yield from _write_if_unchanged(call, session, run.cancelled(reason))
+            yield from upsert.replace_run(ctx, session, run.cancelled(reason))
         except SessionConflictError:
             continue
         except SessionNotFoundError:
@@ -214,10 +215,3 @@ def cancel_pending_run(
 
 
 _CANCELLABLE: Final = frozenset({"PENDING", "RUNNING"})
-
-
-def _write_if_unchanged(call: Call, session: SessionRecord, run: RunRecord) -> Flow[None]:
-    origin = origin_of(session)
-    packed = pack_run(call.settings.model, run, call.settings.max_run_bytes)
-    target = Target(session.session_id, None, session.workflow_id, origin.rev if origin else None)
-    yield from saving.write_runs(call, target, [packed], known=[run.run_id])

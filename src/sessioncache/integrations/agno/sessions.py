@@ -7,22 +7,16 @@ from typing import Any, Final
 
 from agno.db.base import SessionType
 
-from sessioncache import keys
-from sessioncache.errors import (
-    SessionConflictError,
-    SessionNotFoundError,
-    SessionOwnershipError,
-)
-from sessioncache.fields import unix_seconds
-from sessioncache.flow import Flow
-from sessioncache.operations import saving
+from sessioncache.errors import SessionConflictError, SessionNotFoundError, SessionOwnershipError
 from sessioncache.operations import sessions as stored_sessions
-from sessioncache.operations.paging import WHOLE, read_until
-from sessioncache.operations.writing import Target, write
-from sessioncache.records import origin_of
-from sessioncache.resilience import Call
+from sessioncache.operations import upsert
+from sessioncache.operations.context import Context
+from sessioncache.operations.pages import WHOLE, read_until
+from sessioncache.operations.read import get_session as load_session
+from sessioncache.storage.snapshot import snapshot_of
+from sessioncache.transport.flow import Flow
 
-from .model import SessionRecord
+from .adapter import SessionRecord
 from .run_record import RunRecord
 
 ACTIVE: Final = frozenset({"PENDING", "RUNNING", "PAUSED"})
@@ -30,65 +24,65 @@ ACTIVE: Final = frozenset({"PENDING", "RUNNING", "PAUSED"})
 
 
 def get_session(
-    call: Call,
+    ctx: Context,
     session_id: str,
     session_type: SessionType | None = None,
     user_id: str | None = None,
     deserialize: bool | None = True,
     runs_limit: int | None = None,
 ) -> Flow[Any]:
-    """Load a session, or None where it does not exist for this user: one round trip.
+    """Load a session, or None if it does not exist for this user: one round trip.
 
-    Where fewer of the newest `runs_limit` count as history, further round trips read back until as many do.
+    If fewer of the newest `runs_limit` count as history, further round trips read back until as many do.
     """
     limit = None if runs_limit is not None and runs_limit < 0 else runs_limit
-    session: SessionRecord | None = yield from stored_sessions.get_session(
-        call, session_id, user_id=user_id, last_n_runs=limit
+    session: SessionRecord | None = yield from load_session(
+        ctx, session_id, user_id=user_id, last_n_runs=limit
     )
     if session is None:
         return None
     if runs_limit is not None:
-        yield from _fill_up(call, session, runs_limit)
+        yield from _fill_up(ctx, session, runs_limit)
         session.runs = session.context_runs(runs_limit)
     return session.deserialized(session_type) if deserialize else session.row()
 
 
-def _fill_up(call: Call, session: SessionRecord, limit: int) -> Flow[None]:
-    """Read further back where fewer of the runs read count as history than are wanted."""
+def _fill_up(ctx: Context, session: SessionRecord, limit: int) -> Flow[None]:
+    """Read further back if fewer of the runs read count as history than are wanted."""
 
     def is_enough(runs: list[RunRecord]) -> bool:
         return sum(run.is_context for run in runs) >= limit
 
     if 0 <= limit <= len(session.runs) and not is_enough(session.runs):
         try:
-            page = yield from read_until(call, session.session_id, WHOLE, 2 * limit, is_enough)
+            page = yield from read_until(ctx, session.session_id, WHOLE, 2 * limit, is_enough)
         except SessionNotFoundError:
             return  # deleted since: what was read is what there was
         session.runs = page.runs
 
 
-def upsert_session(call: Call, session: Any, deserialize: bool | None = True) -> Flow[Any]:
+def upsert_session(ctx: Context, session: Any, deserialize: bool | None = True) -> Flow[Any]:
     """Save what changed of a session object, without its runs, or create it: one round trip.
 
-    Answers what is stored then: one more round trip where others wrote it meanwhile. None where the stored
-    session belongs to another user, as agno's databases answer. Raises SessionNotFoundError where the object
-    was loaded and its session is gone.
+    Returns what is stored then, after one more round trip if others wrote it meanwhile; None if the stored
+    session belongs to another user, as agno's databases do. Raises SessionNotFoundError if the object was loaded
+    and its session is gone.
     """
     record = SessionRecord.of(session)
-    before = origin_of(record)
+    before = snapshot_of(record)
     try:
-        yield from saving.upsert_session(call, record)
+        yield from upsert.upsert_session(ctx, record)
     except SessionOwnershipError:
         return None
-    record.lend_origin(session)
-    after = origin_of(record)
+    record.copy_snapshot_to(session)
+    after = snapshot_of(record)
     if after is not None and after.rev == (before.rev if before else 0):
-        stored = yield from stored_sessions.get_session(call, record.session_id, last_n_runs=0)
+        stored = yield from load_session(ctx, record.session_id, last_n_runs=0)
         record = stored or record
-    return _answer(record, session, deserialize=bool(deserialize))
+    return _saved(record, session, deserialize=bool(deserialize))
 
 
-def _answer(record: SessionRecord, session: Any, *, deserialize: bool) -> Any:
+def _saved(record: SessionRecord, session: Any, *, deserialize: bool) -> Any:
     """Return a saved session with the runs that the object has, as agno's databases do."""
     if deserialize:
         saved = record.deserialized(None, with_runs=False)
@@ -99,79 +93,64 @@ def _answer(record: SessionRecord, session: Any, *, deserialize: bool) -> Any:
 
 
 def upsert_sessions(
-    call: Call, sessions: Iterable[Any], deserialize: bool | None = True, preserve_updated_at: bool = False
+    ctx: Context, sessions: Iterable[Any], deserialize: bool | None = True, preserve_updated_at: bool = False
 ) -> Flow[list[Any]]:
-    """Save sessions, one after the other; those of other users are left out of the answer."""
+    """Save sessions, one after the other; those of other users are left out of the result."""
     saved = []
     for session in sessions:
         updated_at = session.updated_at
-        answer = yield from upsert_session(call, session, deserialize)
-        if answer is not None and preserve_updated_at and updated_at is not None:
-            yield from set_updated_at(call, session.session_id, updated_at)
-            answer = answer | {"updated_at": updated_at} if not deserialize else answer
+        result = yield from upsert_session(ctx, session, deserialize)
+        if result is not None and preserve_updated_at and updated_at is not None:
+            yield from stored_sessions.set_updated_at(ctx, session.session_id, updated_at)
+            result = result | {"updated_at": updated_at} if not deserialize else result
             session.updated_at = updated_at
-        saved.append(answer)
+        saved.append(result)
     return [session for session in saved if session is not None]
 
 
-def set_updated_at(call: Call, session_id: str, seconds: int) -> Flow[None]:
-    """Let a session count as written at another time than now: one copied from elsewhere keeps its own."""
-    fields = {b"updated_at": b"%d" % unix_seconds(seconds, "session.updated_at")}
-    arguments = saving.merge_arguments(call, fields)
-    yield from write(call, saving.UPSERT_SESSION, Target(session_id), arguments, ttl=call.settings.ttl)
-
-
 def rename_session(
-    call: Call,
+    ctx: Context,
     session_id: str,
     session_type: SessionType | None,
     session_name: str,
     user_id: str | None = None,
     deserialize: bool | None = True,
 ) -> Flow[Any]:
-    """Set a session's name and load it, or None where it does not exist for this user: two round trips."""
-    renamed = yield from stored_sessions.rename_session(call, session_id, session_name, user_id=user_id)
+    """Set a session's name and load it, or None if it does not exist for this user: two round trips."""
+    renamed = yield from stored_sessions.rename_session(ctx, session_id, session_name, user_id=user_id)
     if not renamed:
         return None
-    return (yield from get_session(call, session_id, session_type, user_id, deserialize))
+    return (yield from get_session(ctx, session_id, session_type, user_id, deserialize))
 
 
-def delete_session(call: Call, session_id: str, user_id: str | None = None) -> Flow[bool]:
-    """Remove a session with its runs; False where it does not exist for this user: one round trip."""
-    return (yield from stored_sessions.delete_session(call, session_id, user_id=user_id))
+def delete_session(ctx: Context, session_id: str, user_id: str | None = None) -> Flow[bool]:
+    """Remove a session with its runs; False if it does not exist for this user: one round trip."""
+    return (yield from stored_sessions.delete_session(ctx, session_id, user_id=user_id))
 
 
-def delete_sessions(call: Call, session_ids: Iterable[str], user_id: str | None = None) -> Flow[None]:
+def delete_sessions(ctx: Context, session_ids: Iterable[str], user_id: str | None = None) -> Flow[None]:
     """Remove sessions with their runs, as far as they exist for this user."""
     for session_id in session_ids:
-        yield from delete_session(call, session_id, user_id)
+        yield from delete_session(ctx, session_id, user_id)
 
 
 def reassign_session_owner(
-    call: Call, session_id: str, *, previous_user_id: str, user_id: str | None
+    ctx: Context, session_id: str, *, previous_user_id: str, user_id: str | None
 ) -> Flow[bool]:
     """Give a session to another user, or to nobody, if its owner is as expected and no run of it is active.
 
-    Checked and written as one: where the session changes between, it is checked again.
+    Checked and written as one: if the session changes between, it is checked again.
     """
     while True:
-        session: SessionRecord | None = yield from stored_sessions.get_session(
-            call, session_id, user_id=previous_user_id
+        session: SessionRecord | None = yield from load_session(
+            ctx, session_id, user_id=previous_user_id
         )
         if session is None or any(run.head.get("status") in ACTIVE for run in session.runs):
             return False
         try:
-            yield from _give(call, session, previous_user_id, user_id)
+            yield from stored_sessions.change_owner(ctx, session, previous_user_id, user_id)
         except SessionConflictError:
             continue
         except (SessionNotFoundError, SessionOwnershipError):
             return False
         return True
-
-
-def _give(call: Call, session: SessionRecord, previous: str, user_id: str | None) -> Flow[None]:
-    origin = origin_of(session)
-    given = {} if user_id is None else {b"user_id": keys.encoded_id(user_id, "user_id")}
-    arguments = saving.merge_arguments(call, given, () if given else (b"user_id",))
-    target = Target(session.session_id, previous, session.workflow_id, origin.rev if origin else None)
-    yield from write(call, saving.UPSERT_SESSION, target, arguments, ttl=call.settings.ttl)

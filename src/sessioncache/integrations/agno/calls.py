@@ -1,0 +1,167 @@
+"""The calls about sessions and runs that agno's Dbs declare, for both Dbs.
+
+A method returns what the transport returns: a result, or an awaitable of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sessioncache.operations.context import Context, Operation
+from sessioncache.options import Settings
+
+from . import listing, runs, sessions
+from .listing import SessionFilter
+from .sessions import upsert_sessions as _upsert_sessions
+
+
+class SessionCalls:
+    """Sessions and runs, kept in a cache. A session is read and written whole, a run by itself."""
+
+    transport: Any
+    settings: Settings
+
+    def _run(self, operation: Operation[..., Any], *args: Any, **kwargs: Any) -> Any:
+        ctx = Context.begin(self.transport.topology, self.settings, operation.__name__)
+        return self.transport.run(operation(ctx, *args, **kwargs))
+
+    def get_session(
+        self,
+        session_id: str,
+        session_type: Any = None,
+        user_id: str | None = None,
+        deserialize: bool | None = True,
+        runs_limit: int | None = None,
+    ) -> Any:
+        """Load a session, all runs or the newest that count as history; None if this user has none."""
+        return self._run(
+            sessions.get_session, session_id, session_type, user_id, deserialize, runs_limit
+        )
+
+    def get_sessions(
+        self,
+        session_type: Any = None,
+        user_id: str | None = None,
+        component_id: str | None = None,
+        session_name: str | None = None,
+        start_timestamp: int | None = None,
+        end_timestamp: int | None = None,
+        limit: int | None = None,
+        page: int | None = None,
+        sort_by: str | None = None,
+        sort_order: str | None = None,
+        deserialize: bool | None = True,
+        include_runs: bool | None = True,
+        create_index_if_not_found: bool | None = True,
+    ) -> Any:
+        """Load a page of sessions; without `deserialize`, dicts and how many there are on all pages."""
+        wanted = SessionFilter(session_type, user_id, component_id, session_name, start_timestamp, end_timestamp)
+        return self._run(
+            listing.get_sessions,
+            wanted,
+            limit=limit,
+            page=page,
+            sort_by=sort_by,
+            sort_order=sort_order,
+            deserialize=deserialize,
+            include_runs=bool(include_runs),
+        )
+
+    def rename_session(
+        self,
+        session_id: str,
+        session_type: Any,
+        session_name: str,
+        user_id: str | None = None,
+        deserialize: bool | None = True,
+    ) -> Any:
+        """Set a session's name; return the session, None if this user has none."""
+        return self._run(
+            sessions.rename_session, session_id, session_type, session_name, user_id, deserialize
+        )
+
+    def upsert_session(self, session: Any, deserialize: bool | None = True) -> Any:
+        """Create a session or merge what changed of it, but for its runs; None if it is another user's."""
+        return self._run(sessions.upsert_session, session, deserialize)
+
+    def upsert_sessions(
+        self, sessions: list[Any], deserialize: bool | None = True, preserve_updated_at: bool = False
+    ) -> Any:
+        """Save sessions one by one; those that are another user's are left out of the result."""
+        return self._run(_upsert_sessions, sessions, deserialize, preserve_updated_at)
+
+    def delete_session(self, session_id: str, user_id: str | None = None) -> Any:
+        """Remove a session with its runs; return False if this user has none."""
+        return self._run(sessions.delete_session, session_id, user_id)
+
+    def delete_sessions(self, session_ids: list[str], user_id: str | None = None) -> Any:
+        """Remove sessions with their runs, as far as this user has them."""
+        return self._run(sessions.delete_sessions, session_ids, user_id)
+
+    def reassign_session_owner(self, session_id: str, *, previous_user_id: str, user_id: str | None) -> Any:
+        """Give a session to another user if its owner is as expected and no run of it is active."""
+        return self._run(
+            sessions.reassign_session_owner, session_id, previous_user_id=previous_user_id, user_id=user_id
+        )
+
+    def upsert_run(
+        self, run: Any, session_id: str, user_id: str | None = None, run_index: int | None = None
+    ) -> Any:
+        """Store a run of a session that exists, or replace it in its place."""
+        return self._run(runs.upsert_run, run, session_id, user_id, run_index)
+
+    def get_run(self, run_id: str, deserialize: bool | None = True) -> Any:
+        """Load a run; without `deserialize`, its row."""
+        return self._run(runs.get_run, run_id, deserialize)
+
+    def get_runs(
+        self,
+        session_id: str | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        team_id: str | None = None,
+        workflow_id: str | None = None,
+        status: Any = None,
+        limit: int | None = None,
+        page: int | None = None,
+        sort_by: str | None = None,
+        sort_order: str | None = None,
+        deserialize: bool | None = True,
+    ) -> Any:
+        """Load a page of runs; without `deserialize`, rows and how many there are on all pages."""
+        return self._run(
+            runs.get_runs,
+            runs.RunFilter(session_id, user_id, agent_id, team_id, workflow_id, status),
+            limit=limit,
+            page=page,
+            sort_by=sort_by,
+            sort_order=sort_order,
+            deserialize=deserialize,
+        )
+
+    def delete_run(self, run_id: str) -> Any:
+        """Remove a run; return False if there is none."""
+        return self._run(runs.delete_run, run_id)
+
+    def delete_runs(self, run_ids: list[str]) -> Any:
+        """Remove runs, as far as they exist."""
+        return self._run(runs.delete_runs, run_ids)
+
+    def cancel_pending_run(
+        self,
+        run_id: str,
+        *,
+        session_id: str,
+        reason: str,
+        user_id: str | None = None,
+        expected_status: str = "PENDING",
+    ) -> Any:
+        """Cancel a run if its status is the one expected; return whether it was."""
+        return self._run(
+            runs.cancel_pending_run,
+            run_id,
+            session_id=session_id,
+            reason=reason,
+            user_id=user_id,
+            expected_status=expected_status,
+        )

@@ -1,0 +1,52 @@
+"""How both Dbs reach Redis: a transport for the sessions, and a client for what stays agno's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+from sessioncache.errors import InvalidArgumentError
+from sessioncache.options import Options, Settings, check_options
+from sessioncache.transport.awaited import AsyncTransport
+from sessioncache.transport.blocking import BlockingTransport
+from sessioncache.transport.embedded import embedded_client
+from sessioncache.validation import lifetime
+
+from .adapter import AGNO
+
+C = TypeVar("C", BlockingTransport, AsyncTransport)
+
+_PLAIN: Final = ("redis://", "rediss://", "unix://")
+_EMBEDDED: Final = "memory://"
+
+
+def connect(
+    kind: type[C], client: Any, db_url: str | None, prefix: str, expire: int | None, options: Options
+) -> tuple[C, Settings]:
+    """Return the transport to the Redis of a URL, else of a client, and the checked options of a Db."""
+    if "prefix" in options:
+        raise InvalidArgumentError("prefix is called db_prefix here")
+    lifetime(expire, "expire")
+    given: Options = {"ttl": expire, **options, "prefix": prefix}
+    settings = replace(check_options(**given), adapter=AGNO)
+    if db_url is not None:
+        return kind.from_url(db_url), settings
+    if isinstance(client, str):
+        raise InvalidArgumentError("redis_client must be a client of redis-py, not str; db_url takes a URL")
+    if client is None:
+        raise InvalidArgumentError("one of redis_client or db_url must be given")
+    return kind.from_client(client), settings
+
+
+def client_for_the_rest(client: Any, db_url: str | None) -> Any:
+    """Return the blocking client that agno's RedisDb uses for what is no session and no run.
+
+    None if RedisDb makes one of `db_url` itself. `connect` has checked `db_url`, and refused it if both are None.
+    """
+    if client is not None or db_url is None or db_url.startswith(_PLAIN):
+        return client
+    if db_url.startswith(_EMBEDDED):
+        return embedded_client(db_url.removeprefix(_EMBEDDED))
+    raise InvalidArgumentError(
+        "a db_url of a cluster or of Sentinels needs redis_client too: agno's own data goes there"
+    )

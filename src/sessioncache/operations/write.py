@@ -1,0 +1,125 @@
+"""The one way a session is written: a precondition, one script, its reply, and the indexes that follow."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+from sessioncache.errors import (
+    InvalidArgumentError,
+    SessionCacheError,
+    SessionConflictError,
+    SessionNotFoundError,
+    SessionOwnershipError,
+    SessionVersionError,
+    StaleRunError,
+)
+from sessioncache.storage import keys, scripts
+from sessioncache.storage.scripts import Merge, Precondition, Refusal, WriteResult
+from sessioncache.transport.flow import Flow
+from sessioncache.transport.request import Request, Script
+from sessioncache.transport.retry import send
+
+from .context import Context, writing_script
+from .index import list_session
+
+R = TypeVar("R")
+
+log = logging.getLogger("sessioncache")
+
+UPSERT_SESSION: Final = writing_script(scripts.UPSERT_SESSION)
+
+
+def write(
+    ctx: Context, script: Script, precondition: Precondition, arguments: Iterable[bytes]
+) -> Flow[WriteResult]:
+    """Run a script that writes a session: one round trip, and one more if an index has to follow.
+
+    Raises SessionNotFoundError, SessionOwnershipError, SessionConflictError or StaleRunError; nothing is
+    stored then.
+    """
+    request = write_request(ctx, script, precondition, arguments)
+    reply = yield from send(ctx, request)
+    written = accepted(scripts.read_write_reply, reply, precondition)
+    yield from list_elsewhere(ctx, precondition, written)
+    return written
+
+
+def merge(ctx: Context, precondition: Precondition, change: Merge) -> Flow[WriteResult]:
+    """Change fields of a session's hash, and none of its runs."""
+    return write(ctx, UPSERT_SESSION, precondition, change.arguments(ctx.settings.max_runs))
+
+
+def write_request(
+    ctx: Context, script: Script, precondition: Precondition, arguments: Iterable[bytes] = ()
+) -> Request:
+    """Return the request that runs a script on a session, and on those indexes that can join."""
+    settings = ctx.settings
+    session_keys = keys.session_keys(settings.prefix, precondition.session_id)
+    common = precondition.arguments(settings.ttl, settings.index_ttl)
+    return script.call((*session_keys, *_joining_indexes(ctx, precondition)), (*common, *arguments))
+
+
+def _joining_indexes(ctx: Context, precondition: Precondition) -> tuple[bytes, ...]:
+    if not ctx.topology.indexes_join_writes:
+        return ()
+    return keys.indexes(ctx.settings.prefix, precondition.user_id, precondition.workflow_id)
+
+
+def accepted(read: Callable[[Any, str], R | Refusal], reply: Any, precondition: Precondition) -> R:
+    """Return what a script wrote, or raise the error that its refusal stands for."""
+    result = read(reply, precondition.session_id)
+    if isinstance(result, Refusal):
+        raise _error(result, precondition.session_id)
+    return result
+
+
+def _error(refusal: Refusal, session_id: str) -> SessionCacheError:
+    if refusal.status not in _ERRORS:
+        return scripts.mismatch(session_id)
+    if refusal.status == "damaged":
+        log_damaged(session_id)
+    kind, text = _ERRORS[refusal.status]
+    message = text.format(session=f"session {session_id!r}", run=f"run {refusal.detail!r}")
+    error = kind(message, session_id=session_id)
+    if isinstance(error, SessionConflictError):
+        error.rev = int(refusal.detail or 0)
+    else:
+        error.run_id = refusal.detail
+    return error
+
+
+_ERRORS: Final[Mapping[str, tuple[type[SessionCacheError], str]]] = {
+    "version": (SessionVersionError, "{session} is stored in a layout of another version"),
+    "absent": (SessionNotFoundError, "there is no {session}"),
+    "damaged": (SessionNotFoundError, "there is no {session}: what is left of it is damaged"),
+    "owner": (SessionOwnershipError, "{session} belongs to another user"),
+    "conflict": (SessionConflictError, "{session} is not at the expected revision any more"),
+    "stale": (StaleRunError, "{run} of {session} is of a later attempt"),
+    "full": (InvalidArgumentError, "{run}: {session} has no room for one more run of its created_at"),
+}
+
+
+def log_damaged(session_id: str) -> None:
+    """Log that a session is damaged."""
+    log.warning("session %r is damaged: it counts as absent", session_id)
+
+
+def list_elsewhere(ctx: Context, precondition: Precondition, written: WriteResult) -> Flow[None]:
+    """List a session in those indexes that its script could not reach, or did not know of."""
+    joined = _joining_indexes(ctx, precondition)
+    wanted = keys.indexes(ctx.settings.prefix, written.user_id, written.workflow_id)
+    left = [key for key in wanted if key not in joined]
+    if left:
+        updated_at = b"%d" % written.updated_at
+        yield from list_session(ctx, left, precondition.session_id, updated_at, ctx.settings.index_ttl)
+
+
+def found(writing: Flow[Any]) -> Flow[bool]:
+    """Return whether a write found its session; another user's session counts as absent."""
+    try:
+        yield from writing
+    except (SessionNotFoundError, SessionOwnershipError):
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""The options of a cache: what users pass, and the same checked once, when the cache is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any, Final, TypedDict
+
+from . import validation
+from .errors import InvalidArgumentError
+from .storage.adapters import WORKFLOWS, Adapter
+
+DEFAULT_PREFIX: Final = "sessioncache"
+
+DEFAULT_MAX_RUN_BYTES: Final = 8 * 2**20
+"""Largest packed run, in bytes: far below what makes a server close a connection (512 MiB)."""
+
+DEFAULT_TIMEOUT: Final = 5.0
+"""Seconds for one call, retries included: longer than a failover, shorter than a user's patience."""
+
+
+class Options(TypedDict, total=False):
+    """The options of a cache, all of them keyword-only."""
+
+    prefix: str
+    """Beginning of the names of all keys; `sessioncache` by default."""
+    ttl: int | timedelta | None
+    """Lifetime of a session after each write, in seconds or as a timedelta; None, the default, for ever."""
+    touch_on_read: bool
+    """Whether reading a session also begins its lifetime again."""
+    max_runs: int | None
+    """Most runs of a session: a write that adds one removes the oldest beyond it."""
+    max_run_bytes: int
+    """Largest packed run, in bytes; 8 MiB by default."""
+    timeout: float
+    """Seconds that one call may take, retries included; 5 by default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The checked options of a cache; `ttl` in milliseconds, as all scripts take it."""
+
+    prefix: str
+    ttl: int | None
+    touch_on_read: bool
+    """Whether reads begin a lifetime again; never if there is none."""
+    max_runs: int | None
+    max_run_bytes: int
+    timeout: float
+    adapter: Adapter = WORKFLOWS
+
+    @property
+    def index_ttl(self) -> int | None:
+        """Return the lifetime of indexes: twice as long if reads touch, which touch indexes less often."""
+        return self.ttl * 2 if self.ttl is not None and self.touch_on_read else self.ttl
+
+
+_NAMES: Final = tuple(item.name for item in fields(Settings) if item.name != "adapter")
+
+
+def check_options(
+    *,
+    prefix: str = DEFAULT_PREFIX,
+    ttl: int | timedelta | None = None,
+    touch_on_read: bool = False,
+    max_runs: int | None = None,
+    max_run_bytes: int = DEFAULT_MAX_RUN_BYTES,
+    timeout: float = DEFAULT_TIMEOUT,
+    **unknown: Any,
+) -> Settings:
+    """Return checked options; raise InvalidArgumentError naming the one that is wrong or unknown."""
+    if unknown:
+        raise InvalidArgumentError(f"there is no option {min(unknown)!r}; known: {', '.join(_NAMES)}")
+    validation.encoded_id(prefix, "prefix")
+    if "{" in prefix or "}" in prefix:
+        raise InvalidArgumentError("prefix must hold no brace: it would move the hash tag of the keys")
+    if not isinstance(touch_on_read, bool):
+        raise InvalidArgumentError("touch_on_read must be a bool")
+    return Settings(
+        prefix=str.__str__(prefix),  # of a str enum, the value
+        ttl=validation.lifetime(ttl, "ttl"),
+        touch_on_read=touch_on_read and ttl is not None,
+        max_runs=None if max_runs is None else validation.whole_number(max_runs, "max_runs", 1),
+        max_run_bytes=validation.whole_number(max_run_bytes, "max_run_bytes", 1),
+        timeout=validation.timeout(timeout, "timeout"),
+    )

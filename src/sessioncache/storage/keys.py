@@ -1,0 +1,72 @@
+"""Every key this library keeps in Redis, one function each; the layout is in the package's docstring."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from urllib.parse import quote
+
+_SAFE = "-_.~@"
+
+KNOWN_IDS = 4096
+"""Ids that are kept encoded: workers serve the same sessions and users again and again."""
+
+
+@lru_cache(maxsize=KNOWN_IDS)
+def _escaped(text: str) -> str:
+    """Return a text percent-encoded, so that none of it can end a hash tag."""
+    return quote(text, safe=_SAFE, errors="surrogateescape")
+
+
+@lru_cache(maxsize=KNOWN_IDS)
+def session_keys(prefix: str, session_id: str) -> tuple[bytes, bytes]:
+    """Return the keys of a session's metadata and of its runs: one hash tag, so one slot.
+
+    The id has been checked by the caller.
+    """
+    base = f"{prefix}:{{{_escaped(session_id)}}}:".encode()
+    return base + b"meta", base + b"runs"
+
+
+def pattern_of_all(prefix: str) -> bytes:
+    """Return the SCAN pattern of all keys, and of some more that begin so."""
+    return re.sub(r"([*?\[\]^\\])", r"\\\1", prefix).encode() + b":[{i]*"
+
+
+def is_meta(prefix: str, key: bytes) -> bool:
+    """Tell whether a key is the metadata of a session."""
+    return key.startswith(f"{prefix}:{{".encode()) and key.endswith(b"}:meta")
+
+
+def is_index(prefix: str, key: bytes) -> bool:
+    """Tell whether a key is an index: ids are escaped, so no key of a longer prefix looks like one."""
+    name = key.removeprefix(f"{prefix}:index:".encode())
+    return name != key and _INDEX.fullmatch(name) is not None
+
+
+_INDEX = re.compile(rb"all|(user|workflow):[\w.~@%-]+")
+
+
+def index_of_all(prefix: str) -> bytes:
+    """Return the key of the index of all sessions."""
+    return f"{prefix}:index:all".encode()
+
+
+def index_of_user(prefix: str, user_id: str) -> bytes:
+    """Return the key of the index of one user's sessions."""
+    return f"{prefix}:index:user:{_escaped(user_id)}".encode()
+
+
+def index_of_workflow(prefix: str, workflow_id: str) -> bytes:
+    """Return the key of the index of one workflow's sessions."""
+    return f"{prefix}:index:workflow:{_escaped(workflow_id)}".encode()
+
+
+def indexes(prefix: str, user_id: str | None, workflow_id: str | None) -> tuple[bytes, ...]:
+    """Return the keys of all indexes that a session belongs in."""
+    keys = [index_of_all(prefix)]
+    if user_id:
+        keys.append(index_of_user(prefix, user_id))
+    if workflow_id is not None:
+        keys.append(index_of_workflow(prefix, workflow_id))
+    return tuple(keys)

@@ -1,0 +1,215 @@
+"""The Lua scripts: their texts, the ARGV that each takes, and the replies that each gives.
+
+All scripts that write a session take the arguments of a Precondition first (`lua/_session.lua`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from importlib.resources import files
+from itertools import chain
+from typing import Any, Final, NamedTuple
+
+from sessioncache.errors import ReplyMismatchError
+
+from .run_members import PackedRun
+from .session_hash import Fields, are_numbers
+
+_LUA: Final = files(__package__) / "lua"
+
+Arguments = tuple[bytes, ...]
+
+
+def _text_of(*names: str) -> bytes:
+    return b"\n".join((_LUA / f"{name}.lua").read_bytes() for name in names)
+
+
+UPSERT_SESSION: Final = _text_of("_session", "_runs", "_upsert", "upsert_session")
+UPSERT_RUNS: Final = _text_of("_session", "_runs", "_upsert", "upsert_runs")
+TOUCH_SESSION: Final = _text_of("_session", "touch_session")
+DELETE_SESSION: Final = _text_of("_session", "delete_session")
+DELETE_RUN: Final = _text_of("_session", "_runs", "delete_run")
+GET_RUN: Final = _text_of("get_run")
+LIST_SESSION: Final = _text_of("list_session")
+UNLIST_SESSIONS: Final = _text_of("unlist_sessions")
+REPAIR_INDEX: Final = _text_of("repair_index")
+TRY_COMMANDS: Final = _text_of("try_commands")
+"""Tries every command that those which write call, and stores nothing."""
+
+
+class Precondition(NamedTuple):
+    """The session to write and what must be true of it; None means "any"."""
+
+    session_id: str
+    user_id: str | None = None
+    workflow_id: str | None = None
+    expect_rev: int | None = None
+    born: bytes | None = None
+    claims: bool = True
+    """Whether a session without a user is this user's to write."""
+
+    def arguments(self, ttl: int | None, index_ttl: int | None) -> Arguments:
+        """Return ARGV[1..6]; lifetimes in milliseconds, None to leave the session's as it is."""
+        rule = b"=" if self.claims else b"!"
+        return (
+            b"" if self.user_id is None else rule + self.user_id.encode(),
+            optional_number(ttl),
+            optional_number(self.expect_rev),
+            self.born or b"",
+            self.session_id.encode(),
+            optional_number(index_ttl),
+        )
+
+
+class Merge(NamedTuple):
+    """What `upsert_session` does to the session's hash."""
+
+    set_fields: Mapping[bytes, bytes]
+    removed: Collection[bytes] = ()
+    replaced_dicts: Collection[bytes] = ()
+    """Dicts that are removed with all of their keys before `set_fields` are set."""
+    creates: bool = False
+
+    def arguments(
+        self, max_runs: int | None, runs: Iterable[PackedRun] = (), known: Collection[str] = ()
+    ) -> Arguments:
+        """Return ARGV[7..] of `upsert_session`; for `runs` and `known` see `upsert_runs_arguments`."""
+        return (
+            optional_number(max_runs),
+            b"1" if self.creates else b"",
+            b"%d" % len(self.set_fields),
+            b"%d" % len(self.removed),
+            b"%d" % len(self.replaced_dicts),
+            *chain.from_iterable(self.set_fields.items()),
+            *self.removed,
+            *self.replaced_dicts,
+            *_run_arguments(runs, known),
+        )
+
+
+def upsert_runs_arguments(
+    max_runs: int | None, marks: Fields, runs: Iterable[PackedRun], known: Collection[str]
+) -> Arguments:
+    """Return ARGV[7..] of `upsert_runs`: runs `known` to have been stored are skipped if they are gone."""
+    return (
+        optional_number(max_runs),
+        b"%d" % len(marks),
+        *chain.from_iterable(marks.items()),
+        *_run_arguments(runs, known),
+    )
+
+
+def _run_arguments(runs: Iterable[PackedRun], known: Collection[str]) -> Iterable[bytes]:
+    for run in runs:
+        yield run.run_id.encode()
+        yield b"%d" % run.created_at
+        yield run.attempt
+        yield b"1" if run.run_id in known else b""
+        yield run.head
+        yield run.body
+
+
+def touch_session_arguments(*, only_longer: bool) -> Arguments:
+    """Return ARGV[7] of `touch_session`: whether a longer lifetime is left as it is."""
+    return (b"1" if only_longer else b"",)
+
+
+def list_session_arguments(session_id: bytes, updated_at: bytes, index_ttl: int | None) -> Arguments:
+    """Return ARGV of `list_session`; the lifetime in milliseconds."""
+    return (session_id, updated_at, optional_number(index_ttl))
+
+
+def unlist_sessions_arguments(entries: Mapping[bytes, bytes]) -> Arguments:
+    """Return ARGV of `unlist_sessions`: members of the index, and their scores."""
+    return tuple(chain.from_iterable(entries.items()))
+
+
+def get_run_arguments(run_id: bytes, fields: Iterable[bytes]) -> Arguments:
+    """Return ARGV of `get_run`."""
+    return (run_id, *fields)
+
+
+def optional_number(number: int | None) -> bytes:
+    """Return a number as scripts take it, empty for None."""
+    return b"" if number is None else b"%d" % number
+
+
+class WriteResult(NamedTuple):
+    """The session as a script wrote it: user and workflow as they are stored now."""
+
+    rev: int
+    rev_before: int
+    born: bytes
+    updated_at: int
+    user_id: str | None
+    workflow_id: str | None
+
+
+class TouchResult(NamedTuple):
+    """The reply of `touch_session`."""
+
+    session: WriteResult
+    is_index_due: bool
+    """Whether a new half of the ttl began, so that indexes elsewhere have to be touched, too."""
+
+
+class DeleteRunResult(NamedTuple):
+    """The reply of `delete_run`."""
+
+    session: WriteResult
+    was_stored: bool
+
+
+class Refusal(NamedTuple):
+    """The reply of a script that wrote nothing."""
+
+    status: str
+    detail: str | None
+    """The run, or the revision, that it is about."""
+
+
+def read_write_reply(reply: Any, session_id: str) -> WriteResult | Refusal:
+    """Return the reply of a script that says no more than what it wrote."""
+    match reply:
+        case [b"ok", stored_id, rev, before, born, updated_at, user_id, workflow_id] if (
+            stored_id == session_id.encode() and are_numbers((rev, before, born, updated_at))
+        ):
+            numbers = int(rev), int(before), born, int(updated_at)
+            return WriteResult(*numbers, _text(user_id), _text(workflow_id))
+        case [bytes(status), stored_id, *details] if status != b"ok" and stored_id == session_id.encode():
+            detail = _text(details[0]) if details else None
+            return Refusal(status.decode(errors="replace"), detail)
+    raise mismatch(session_id)
+
+
+def read_touch_reply(reply: Any, session_id: str) -> TouchResult | Refusal:
+    """Return the reply of `touch_session`."""
+    session, flag = _with_flag(reply, session_id)
+    return session if isinstance(session, Refusal) else TouchResult(session, flag)
+
+
+def read_delete_run_reply(reply: Any, session_id: str) -> DeleteRunResult | Refusal:
+    """Return the reply of `delete_run`."""
+    session, flag = _with_flag(reply, session_id)
+    return session if isinstance(session, Refusal) else DeleteRunResult(session, flag)
+
+
+def _with_flag(reply: Any, session_id: str) -> tuple[WriteResult | Refusal, bool]:
+    """Return a reply with a flag behind what it wrote."""
+    match reply:
+        case [b"ok", *written, b"0" | b"1" as flag]:
+            return read_write_reply([b"ok", *written], session_id), flag == b"1"
+        case [b"ok", *_]:
+            raise mismatch(session_id)
+    return read_write_reply(reply, session_id), False
+
+
+def mismatch(session_id: str) -> ReplyMismatchError:
+    """Return the error for a reply that no script of ours gives."""
+    message = "the reply of a script does not fit the request"
+    return ReplyMismatchError(message, session_id=session_id)
+
+
+def _text(value: bytes | None) -> str | None:
+    """Return a stored id as text; bytes that are no text, which something else wrote, stay what they are."""
+    return None if value is None else value.decode(errors="surrogateescape")

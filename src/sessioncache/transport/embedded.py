@@ -1,0 +1,34 @@
+"""In-process servers for `memory://` (extra `embedded`): the same name is the same data, in this process."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from sessioncache.errors import InvalidArgumentError
+
+_servers: dict[str, Any] = {}
+
+
+def embedded_client(name: str) -> Any:
+    """Return a blocking client on the server of a name; the empty name is a server of its own."""
+    return _fakeredis().FakeRedis(server=_server(name))
+
+
+def embedded_async_client(name: str) -> Any:
+    """Return an asyncio client on the server of a name; the empty name is a server of its own."""
+    return _fakeredis().FakeAsyncRedis(server=_server(name))
+
+
+def _server(name: str) -> Any:
+    """Return a server whose database exists: of threads that connect first, each could make its own."""
+    server = _fakeredis().FakeServer()
+    _fakeredis().FakeRedis(server=server).ping()
+    return _servers.setdefault(name, server) if name else server
+
+
+def _fakeredis() -> Any:
+    try:
+        return import_module("fakeredis")
+    except ImportError as exc:
+        raise InvalidArgumentError("memory:// needs fakeredis: pip install 'sessioncache[embedded]'") from exc
