@@ -29,7 +29,7 @@ from uuid import UUID
 import msgpack
 
 from sessioncache import DamagedRunError, DamagedSessionError, WorkflowSession
-from sessioncache.storage import codec, run_members, session_hash
+from sessioncache.storage import codec, session_hash
 from sessioncache.storage.adapters import WORKFLOWS
 from sessioncache.storage.run_members import StoredRun, pack_run, read_run
 
@@ -140,10 +140,11 @@ def load_seeds() -> Seeds:
         assert session is not None
         stored = session_hash.to_fields(MODEL.fields(session))
         seeds.hashes.append(
-            stored | {b"schema": session_hash.SCHEMA, b"rev": b"2", b"born": b"1", b"updated_at": b"1700000000"}
+            stored
+            | {b"schema": session_hash.SCHEMA, b"rev": b"2", b"born": b"1", b"updated_at": b"1700000000"}
         )
         seeds.values.extend(value for value in stored.values() if value[:1] == codec.FORMAT)
-        seeds.runs.extend(pack_run(MODEL, run, run_members.UNLIMITED).stored(1) for run in session.runs or ())
+        seeds.runs.extend(pack_run(MODEL, run).stored(1) for run in session.runs or ())
     return seeds
 
 

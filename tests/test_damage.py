@@ -25,9 +25,8 @@ from sessioncache import (
     SessionOwnershipError,
     SessionVersionError,
     UnavailableError,
-    codec,
-    keys,
 )
+from sessioncache.storage import codec, keys
 from support.samples import a_message, a_run, a_run_of, a_session
 from support.waiting import wait_for
 

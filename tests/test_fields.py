@@ -10,14 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessioncache import (
-    DamagedSessionError,
-    InvalidArgumentError,
-    UnserializableError,
-    WorkflowSession,
-    codec,
-    fields,
-)
+from sessioncache import DamagedSessionError, InvalidArgumentError, UnserializableError, WorkflowSession
+from sessioncache.storage import codec, session_hash
 from sessioncache.storage.adapters import WORKFLOWS
 from strategies import workflow_sessions
 
@@ -27,11 +21,11 @@ NAMES = {*MODEL.names, "anything", "x"}
 
 def stored(record: dict[str, Any]) -> dict[bytes, bytes]:
     """The hash of a record, with what the scripts add."""
-    return fields.to_fields(record) | {b"schema": fields.SCHEMA, b"updated_at": b"1700000000"}
+    return session_hash.to_fields(record) | {b"schema": session_hash.SCHEMA, b"updated_at": b"1700000000"}
 
 
 def there_and_back(record: dict[str, Any]) -> dict[str, Any]:
-    return fields.from_fields(stored(record), "s", NAMES)
+    return session_hash.from_fields(stored(record), "s", NAMES)
 
 
 @given(session=workflow_sessions(max_runs=1))
@@ -66,7 +60,7 @@ def test_a_section_that_is_no_dict_comes_back_as_it_is(value: Any) -> None:
 
 def test_each_key_of_a_dict_is_a_field_of_its_own() -> None:
     data = {"session_name": "n", "session_state": {"k": 1}}
-    written = fields.to_fields({"session_id": "s", "session_data": data, "metadata": {"a": [2]}})
+    written = session_hash.to_fields({"session_id": "s", "session_data": data, "metadata": {"a": [2]}})
 
     assert written == {
         b"session_id": b"s",
@@ -92,11 +86,11 @@ class PlainTopic(Enum):
 @pytest.mark.parametrize("topic", [Topic, PlainTopic])
 def test_an_enum_as_key_is_its_value_at_every_depth(topic: Any) -> None:
     nested = {topic.MOOD: {topic.MOOD: 1}}
-    written = fields.to_fields(
+    written = session_hash.to_fields(
         {"session_id": "s", "session_data": {topic.STATE: nested, topic.MOOD: nested}, "metadata": nested}
     )
 
-    assert written == fields.to_fields(
+    assert written == session_hash.to_fields(
         {
             "session_id": "s",
             "session_data": {"session_state": {"mood": {"mood": 1}}, "mood": {"mood": {"mood": 1}}},
@@ -107,14 +101,14 @@ def test_an_enum_as_key_is_its_value_at_every_depth(topic: Any) -> None:
 
 def test_a_value_under_a_str_enum_is_named_by_the_value() -> None:
     with pytest.raises(UnserializableError, match=r"^session\.metadata\['mood'\] "):
-        fields.to_fields({"session_id": "s", "metadata": {Topic.MOOD: object()}})
+        session_hash.to_fields({"session_id": "s", "metadata": {Topic.MOOD: object()}})
 
 
 def test_no_field_of_a_session_is_taken_for_a_control_field() -> None:
-    hostile = {name.decode(): {name.decode(): 1} for name in fields.CONTROL_FIELDS}
-    written = fields.to_fields({"session_id": "s", "metadata": hostile, "session_data": hostile})
+    hostile = {name.decode(): {name.decode(): 1} for name in session_hash.CONTROL_FIELDS}
+    written = session_hash.to_fields({"session_id": "s", "metadata": hostile, "session_data": hostile})
 
-    assert written.keys().isdisjoint(fields.CONTROL_FIELDS)
+    assert written.keys().isdisjoint(session_hash.CONTROL_FIELDS)
 
 
 @pytest.mark.parametrize("version", [b"2", b"", b"1 ", None])
@@ -125,7 +119,7 @@ def test_a_layout_of_another_version_is_damage_that_names_the_session(version: b
         spoilt[b"schema"] = version
 
     with pytest.raises(DamagedSessionError, match="session 'my-id'"):
-        fields.from_fields(spoilt, "my-id", NAMES)
+        session_hash.from_fields(spoilt, "my-id", NAMES)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +137,7 @@ def test_a_layout_of_another_version_is_damage_that_names_the_session(version: b
 )
 def test_a_field_that_does_not_decode_is_damage_that_names_the_field(name: bytes, value: bytes) -> None:
     with pytest.raises(DamagedSessionError) as caught:
-        fields.from_fields(stored({"session_id": "s"}) | {name: value}, "s", NAMES)
+        session_hash.from_fields(stored({"session_id": "s"}) | {name: value}, "s", NAMES)
 
     assert repr(name) in str(caught.value)
 
@@ -160,7 +154,7 @@ def test_a_field_that_does_not_decode_is_damage_that_names_the_field(name: bytes
 )
 def test_whatever_a_hash_holds_is_read_or_is_damage(hash_fields: dict[bytes, bytes]) -> None:
     try:
-        record = fields.from_fields(hash_fields | {b"schema": fields.SCHEMA}, "s", NAMES)
+        record = session_hash.from_fields(hash_fields | {b"schema": session_hash.SCHEMA}, "s", NAMES)
     except DamagedSessionError:
         return
 
@@ -176,7 +170,7 @@ def test_a_state_beside_session_data_that_is_no_dict_is_read_or_is_damage(not_a_
     }
 
     try:
-        record = fields.from_fields(both, "s", NAMES)
+        record = session_hash.from_fields(both, "s", NAMES)
     except DamagedSessionError:
         return
 
@@ -189,33 +183,33 @@ def test_a_state_beside_session_data_that_is_no_dict_is_read_or_is_damage(not_a_
 )
 def test_what_is_no_time_in_unix_seconds_is_refused_by_name(value: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=r"run\.created_at"):
-        fields.unix_seconds(value, "run.created_at")
+        session_hash.unix_seconds(value, "run.created_at")
 
 
 def test_a_time_in_milliseconds_is_recognised_as_such() -> None:
     with pytest.raises(InvalidArgumentError, match="milliseconds"):
-        fields.unix_seconds(1_700_000_000_000, "run.created_at")
+        session_hash.unix_seconds(1_700_000_000_000, "run.created_at")
 
 
 @pytest.mark.parametrize(
     ("value", "seconds"), [(0, 0), (0.99, 0), (1_700_000_000.5, 1_700_000_000), (2**33 - 1, 2**33 - 1)]
 )
 def test_a_time_is_whole_seconds(value: float, seconds: int) -> None:
-    assert fields.unix_seconds(value, "t") == seconds
+    assert session_hash.unix_seconds(value, "t") == seconds
 
 
 @pytest.mark.parametrize("key", [1, None, (1,), b"k", 1.5, "\ud800"])
 @pytest.mark.parametrize("section", ["metadata", "workflow_data", "session_data"])
 def test_a_key_that_is_no_text_is_unserializable_by_the_name_of_its_dict(section: str, key: Any) -> None:
     with pytest.raises(UnserializableError, match=rf"session\.{section}"):
-        fields.to_fields({"session_id": "s", section: {key: 1}})
+        session_hash.to_fields({"session_id": "s", section: {key: 1}})
 
 
 @pytest.mark.parametrize("name", ["user_id", "workflow_id", "workflow_name"])
 @pytest.mark.parametrize("value", [5, b"x", ["x"], True, "\ud800"])
 def test_a_text_of_a_session_that_is_none_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=rf"session\.{name}"):
-        fields.to_fields({"session_id": "s", name: value})
+        session_hash.to_fields({"session_id": "s", name: value})
 
 
 @pytest.mark.parametrize("name", ["", "n" * 1000])

@@ -57,7 +57,7 @@ def runs_of(session: WorkflowSession, last_n: int | None, wanted: list[Any] | No
 def test_every_history_is_what_the_loaded_session_answers(
     cache: Any, examples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paging, "PAGE_BYTES", 500)
+    monkeypatch.setattr(pages, "PAGE_BYTES", 500)
     sizes: list[int] = []
 
     @settings(max_examples=examples)

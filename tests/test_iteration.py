@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessioncache.storage import codec
 from sessioncache.errors import DamagedRunError, InvalidArgumentError, SessionNotFoundError
+from sessioncache.storage import codec
 from support.interleaving import another_worker, watched
 from support.samples import a_run, a_session, ids
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from sessioncache import InvalidArgumentError
-from sessioncache.storage import keys
 from sessioncache.options import check_options
+from sessioncache.storage import keys
 
 HOSTILE_IDS = [
     *(

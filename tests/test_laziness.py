@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 
-from sessioncache.storage import codec
 from sessioncache.errors import DamagedRunError
 from sessioncache.models import WorkflowRunOutput, WorkflowSession
+from sessioncache.storage import codec
 from strategies import workflow_sessions
 from support.interleaving import another_worker, watched
 from support.samples import a_message, a_run, a_run_of, a_session, ids, named

@@ -52,7 +52,7 @@ def test_messages_are_what_the_loaded_session_answers(
     cache: Any, examples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(messages, "FIRST_NEWEST", 1)
-    monkeypatch.setattr(paging, "PAGE_BYTES", 900)
+    monkeypatch.setattr(pages, "PAGE_BYTES", 900)
     sizes: list[int] = []
     both_ends: list[bool] = []
 

@@ -97,7 +97,7 @@ def test_an_answer_is_of_one_moment_while_others_write_between_the_pages(
     cache: Any, writer: Any, examples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(messages, "FIRST_NEWEST", 1)
-    monkeypatch.setattr(paging, "PAGE_BYTES", 900)
+    monkeypatch.setattr(pages, "PAGE_BYTES", 900)
     restarts: list[bool] = []
 
     @settings(max_examples=examples)
@@ -221,7 +221,7 @@ def test_a_change_between_two_pages_has_both_read_again_as_one(cache: Any, write
 def test_further_pages_are_bounded_in_bytes_however_sizes_alternate(
     cache: Any, monkeypatch: pytest.MonkeyPatch, is_small: Callable[[int], bool]
 ) -> None:
-    monkeypatch.setattr(paging, "PAGE_BYTES", 4_000)
+    monkeypatch.setattr(pages, "PAGE_BYTES", 4_000)
     runs = [
         a_run_of(f"r{n}", a_message(f"m{n}", size=10 if is_small(n) else 2_000), agent_id="B", at=n + 1)
         for n in range(200)
@@ -238,7 +238,7 @@ def test_further_pages_are_bounded_in_bytes_however_sizes_alternate(
 
 
 def test_runs_larger_than_a_page_are_read_one_by_one(cache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paging, "PAGE_BYTES", 1)
+    monkeypatch.setattr(pages, "PAGE_BYTES", 1)
     runs = [a_run(f"r{n}", n + 1, status=RunStatus.error) for n in range(6)]
     cache.upsert_session(a_session("s", runs))
 

@@ -13,10 +13,9 @@ from sessioncache import (
     StaleRunError,
     WorkflowRunOutput,
     WorkflowSession,
-    codec,
-    keys,
 )
 from sessioncache.operations import upsert
+from sessioncache.storage import codec, keys
 from support.interleaving import watched
 
 if TYPE_CHECKING:
@@ -361,7 +360,7 @@ def test_runs_too_many_for_one_script_all_arrive(cache: Any, session: WorkflowSe
 def test_runs_in_several_scripts_are_trimmed_to_the_newest(
     make_cache: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saving, "MAX_SCRIPT_RUNS", 3)
+    monkeypatch.setattr(upsert, "MAX_SCRIPT_RUNS", 3)
     cache = make_cache(max_runs=4)
     cache.upsert_session(WorkflowSession("s", runs=[run(number) for number in (9, 1, 8, 2, 7, 3, 6, 4)]))
 

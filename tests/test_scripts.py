@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 import sessioncache.operations
-from sessioncache.transport.request import READ_UNIT, Script
 from sessioncache.storage.scripts import TRY_COMMANDS
+from sessioncache.transport.request import READ_UNIT, Script
 from support.servers import CARRIED
 
 if TYPE_CHECKING:
     from support.servers import RedisServer
 
-FOLDER = files("sessioncache") / "lua"
+FOLDER = files("sessioncache") / "storage" / "lua"
 NAMES = sorted(entry.name.removesuffix(".lua") for entry in FOLDER.iterdir() if entry.name.endswith(".lua"))
 PRELUDES = [name for name in NAMES if name.startswith("_")]
 MAIN = [name for name in NAMES if name not in PRELUDES]

@@ -13,8 +13,8 @@ from sessioncache import (
     SessionOwnershipError,
     WorkflowRunOutput,
     WorkflowSession,
-    keys,
 )
+from sessioncache.storage import keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable

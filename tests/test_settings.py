@@ -14,8 +14,7 @@ import pytest
 import redis
 
 from sessioncache import AsyncSessionCache, InvalidArgumentError, SessionCache
-from sessioncache.options import Options
-from sessioncache.options import check_options
+from sessioncache.options import Options, check_options
 from support.facade import BlockingFacade
 from support.samples import a_session
 

@@ -14,7 +14,7 @@ import sessioncache
 
 PACKAGE = Path(sessioncache.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-SCRIPTS = sorted((PACKAGE / "lua").glob("*.lua"))
+SCRIPTS = sorted((PACKAGE / "storage" / "lua").glob("*.lua"))
 
 
 def lines_of_functions() -> list[int]:

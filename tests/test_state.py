@@ -13,7 +13,6 @@ import pytest
 import redis
 
 from sessioncache import SessionCache
-from sessioncache.transport import retry
 from sessioncache.errors import (
     InvalidArgumentError,
     SessionConflictError,
@@ -22,6 +21,7 @@ from sessioncache.errors import (
     UnserializableError,
 )
 from sessioncache.operations import update
+from sessioncache.transport import retry
 from support.interleaving import another_worker, watched
 from support.samples import a_run, a_session, ids
 
@@ -321,7 +321,7 @@ def test_conflicts_end_with_the_time_of_the_call(make_cache: Any, writer: Any) -
 def test_conflicts_without_end_do_no_harm(
     make_cache: Any, writer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state, "LONGEST_CONFLICT_PAUSE", 0.0)
+    monkeypatch.setattr(update, "LONGEST_CONFLICT_PAUSE", 0.0)
     cache = make_cache(timeout=100)
     cache.upsert_session(a_session("s"))
 
@@ -400,7 +400,7 @@ def test_a_change_that_takes_longer_than_the_timeout_is_saved(
         later[0] += 60
 
     with monkeypatch.context() as clock:
-        for module in (state, resilience):
+        for module in (update, retry):
             clock.setattr(module, "monotonic", lambda: time.monotonic() + later[0])
         cache.update_session("s", change)
 

@@ -18,10 +18,9 @@ from sessioncache import (
     SessionNotFoundError,
     WorkflowRunOutput,
     WorkflowSession,
-    codec,
-    keys,
 )
 from sessioncache.operations import upsert
+from sessioncache.storage import codec, keys
 from strategies import workflow_sessions
 from support.interleaving import watched
 

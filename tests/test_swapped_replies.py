@@ -70,7 +70,7 @@ def cache(redis_server: RedisServer) -> Iterator[SessionCache]:
 @contextlib.contextmanager
 def answering(cache: SessionCache, replies: list[Any] | None, seen: list[list[Any]]) -> Iterator[None]:
     """Let the first reply be another one, if one is given, as far as the question has room for it."""
-    perform = cache._perform
+    perform = cache.transport._perform
 
     def perform_swapped(effect: Any) -> Any:
         if replies is None or seen or not isinstance(effect, Send):
@@ -82,11 +82,11 @@ def answering(cache: SessionCache, replies: list[Any] | None, seen: list[list[An
         seen.append(found)
         return found
 
-    vars(cache)["_perform"] = perform_swapped
+    vars(cache.transport)["_perform"] = perform_swapped
     try:
         yield
     finally:
-        del vars(cache)["_perform"]
+        del vars(cache.transport)["_perform"]
 
 
 class _ShorterError(Exception):

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgpack
 
 from sessioncache import WorkflowRunOutput
-from sessioncache.transport.flow import Command
+from sessioncache.operations.context import Context
 from sessioncache.operations.upsert import upsert_runs
+from sessioncache.transport.flow import Command
 
 from . import bare, sample
 from .stage import Stage
@@ -62,7 +63,7 @@ def script_add(stage: Stage, runs: int) -> Contestant:
     session_id = stage.session(runs)
 
     def command(run: WorkflowRunOutput) -> Command:
-        call = stage.cache._call()  # noqa: SLF001 - to have the flow alone, without what carries it
+        call = Context.begin(stage.cache.transport.topology, stage.cache.settings, "upsert_run")
         (sent,) = next(upsert_runs(call, session_id, [run])).commands
         return sent
 

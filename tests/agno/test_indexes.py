@@ -12,8 +12,8 @@ from agno.run.workflow import WorkflowRunOutput
 from agno.session import WorkflowSession
 
 from sessioncache import DamagedSessionError, SessionCache, SessionVersionError
-from sessioncache.storage import codec
 from sessioncache.integrations.agno import AsyncSessionCacheDb, SessionCacheDb, import_sessions
+from sessioncache.storage import codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

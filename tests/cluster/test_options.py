@@ -62,7 +62,7 @@ def test_every_known_option_is_here() -> None:
 def test_an_option_reaches_the_connection(cls: Any, name: str) -> None:
     text, attribute, value = KNOWN[name]
     cache = cls.from_url(f"{'rediss' if name in OF_TLS else 'redis'}://h?{name}={text}")
-    connection = cache._endpoint.make_connection(Address("h", 1), 5.0)
+    connection = cache.transport._endpoint.make_connection(Address("h", 1), 5.0)
     holder = getattr(connection, "ssl_context", connection) if name in OF_TLS else connection
     if cls is SessionCache and name == "ssl_password":
         attribute = "certificate_password"
@@ -192,7 +192,7 @@ def test_a_password_is_in_no_error_no_log_and_no_repr(
     own = getattr(cache, "wrapped", cache)
     seen = [
         *("".join(traceback.format_exception(error.value)) for error in (caught, caught_writing)),
-        *(repr(thing) for thing in (own, own._endpoint, own._routing, own._settings)),
+        *(repr(thing) for thing in (own, own.transport._endpoint, own.transport.topology, own.settings)),
         *(record.getMessage() for record in caplog.records),
     ]
     assert [text for text in seen if SECRET in text] == []

@@ -274,5 +274,5 @@ def test_connections_are_not_those_of_the_given_sentinel_client(sentinels: Senti
     """redis-py's own stay open after an exception while waiting, and give the next caller an old reply."""
     given = redis.sentinel.Sentinel(_addresses(sentinels)).master_for(SentinelSetup.SERVICE)
     with given, SessionCache(given) as cache:
-        assert cache._endpoint.connection_class is redis.Connection
+        assert cache.transport._endpoint.connection_class is redis.Connection
         assert given.connection_pool.connection_class is redis.sentinel.SentinelManagedConnection

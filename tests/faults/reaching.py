@@ -71,7 +71,7 @@ def disconnect(cache: Any) -> None:
 
 def permitted(cache: Any) -> Any:
     """Let a cache write at once to its one server, as if that had been asked what its user may do."""
-    routing = getattr(cache, "wrapped", cache)._routing
+    routing = getattr(cache, "wrapped", cache).transport.topology
     routing.permitting.update(routing.servers())
     return cache
 

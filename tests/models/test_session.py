@@ -183,7 +183,7 @@ def test_history_does_not_load_bodies() -> None:
         raise AssertionError("a body was loaded")
 
     head = {"run_id": "w", "status": "COMPLETED", "input": "q", "content": "a"}
-    session = WorkflowSession("s", runs=[WorkflowRunOutput.from_parts(head, refuse)])
+    session = WorkflowSession("s", runs=[WorkflowRunOutput.from_head(head, refuse)])
 
     assert session.get_workflow_history() == [("q", "a")]
     assert [item.input for item in session.get_chat_history()] == ["q"]
@@ -232,12 +232,12 @@ def test_teams_and_agents_of_one_id_are_kept_apart() -> None:
 
 def test_the_revision_is_that_of_the_origin_and_none_of_a_new_session() -> None:
     session = WorkflowSession("s", created_at=1, updated_at=1)
-    session.__dict__["_origin"] = SimpleNamespace(rev=7)
+    session.__dict__["_snapshot"] = SimpleNamespace(rev=7)
 
     assert session.rev == 7
     assert session == WorkflowSession("s", created_at=1, updated_at=1)
-    assert "_origin" not in session.to_dict()
-    assert "_origin" not in repr(session)
+    assert "_snapshot" not in session.to_dict()
+    assert "_snapshot" not in repr(session)
     assert copy.copy(session).rev == copy.deepcopy(session).rev == 7
     assert pickle.loads(pickle.dumps(session)).rev == 7
     assert dataclasses.replace(session).rev is None

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
-
 from redis_errors.reaching import a_run, disconnect, session
+
 from security.calls import calls
 from sessioncache import ConfigurationError, SessionCache, SessionCacheError, UnavailableError
-from sessioncache.transport import redis_errors
 from sessioncache.storage.scripts import TRY_COMMANDS
+from sessioncache.transport import redis_errors
 from support.acl import BASE, EXTRAS, LOGIN, PREFIX, extra, make_user, rights
 from support.servers import CARRIED, RedisServer, carried_binary
 from support.wire import CountingProxy, FaultProxy
@@ -22,7 +22,7 @@ from support.wire import CountingProxy, FaultProxy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LUA = files("sessioncache") / "lua"
+LUA = files("sessioncache") / "storage" / "lua"
 ONLY_READ = {"get_run.lua", "read_unit.lua", "try_commands.lua"}
 """Scripts that can leave nothing half done."""
 

@@ -63,8 +63,8 @@ def test_a_repr_shows_no_password(url: str, connect: Callable[..., Any]) -> None
     wrapped = getattr(cache, "wrapped", cache)
 
     assert PASSWORD not in repr(wrapped)
-    assert PASSWORD not in repr(wrapped._endpoint)
-    assert PASSWORD not in repr(wrapped._routing)
+    assert PASSWORD not in repr(wrapped.transport._endpoint)
+    assert PASSWORD not in repr(wrapped.transport.topology)
 
 
 @pytest.mark.parametrize(

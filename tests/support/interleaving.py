@@ -42,8 +42,8 @@ def watched(cache: Any, between: Callable[[int], object] = lambda _: None) -> It
             trips.requests.append(tuple(effect.commands))
 
     is_async = isinstance(cache, BlockingFacade)
-    carrier = cache.wrapped if is_async else cache
-    perform = carrier._perform
+    transport = (cache.wrapped if is_async else cache).transport
+    perform = transport._perform
 
     def perform_blocking(effect: Any) -> Any:
         meet(effect)
@@ -53,11 +53,11 @@ def watched(cache: Any, between: Callable[[int], object] = lambda _: None) -> It
         meet(effect)
         return await perform(effect)
 
-    carrier._perform = perform_awaited if is_async else perform_blocking
+    transport._perform = perform_awaited if is_async else perform_blocking
     try:
         yield trips
     finally:
-        del carrier._perform
+        del transport._perform
 
 
 def then(*actions: Callable[[], object]) -> Callable[[int], None]:

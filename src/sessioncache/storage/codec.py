@@ -106,6 +106,8 @@ def unpack(packed: bytes) -> Any:
     """Return the value of packed bytes; raise CodecError for whatever is none."""
     if packed[:1] != FORMAT:
         raise CodecError(f"format {packed[:1].hex() or 'missing'} is unknown to this version")
+    if len(packed) > MAX_PACKED_BYTES:
+        _check_size(len(packed) - len(FORMAT))
     return _decode(packed[1:], _restore)
 
 
@@ -137,7 +139,6 @@ def _decode(data: bytes, ext_hook: ExtHook, *, use_list: bool = True) -> Any:
     try:
         if len(data) <= MAX_ITEMS:  # too small to have as many
             return msgpack.unpackb(data, ext_hook=ext_hook, use_list=use_list)
-        _check_size(len(data))
         limits = {"max_array_len": MAX_ITEMS, "max_map_len": MAX_ITEMS}
         return msgpack.unpackb(data, ext_hook=ext_hook, use_list=use_list, **limits)
     except CodecError:
