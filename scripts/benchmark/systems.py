@@ -63,7 +63,7 @@ def script_add(stage: Stage, runs: int) -> Contestant:
     session_id = stage.session(runs)
 
     def command(run: WorkflowRunOutput) -> Command:
-        call = Context.begin(stage.cache.transport.topology, stage.cache.settings, "upsert_run")
+        call = Context(topology=stage.cache.transport.topology, timeout=5.0, settings=stage.cache.settings)
         (sent,) = next(upsert_runs(call, session_id, [run])).commands
         return sent
 

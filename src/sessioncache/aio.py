@@ -42,9 +42,9 @@ class AsyncSessionCache:
 
         cache = AsyncSessionCache.from_url("redis://localhost:6379/0", ttl=3600)
 
-    Safe to use from many tasks at once, which queue while all connections are busy, from several event loops and
-    after a fork: each has connections of its own. If a call is cancelled, the cache stays usable, and a write
-    that was under way is applied or not, never half.
+    Safe to use from many tasks at once, which queue while all connections are busy, from several event
+    loops and after a fork: each has connections of its own. If a call is cancelled, the cache stays usable,
+    and a write that was under way is applied or not, never half.
     """
 
     def __init__(self, client: Any, **options: Unpack[Options]) -> None:
@@ -99,21 +99,26 @@ class AsyncSessionCache:
         await self.aclose()
 
     async def _run(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        ctx = Context.begin(self.transport.topology, self.settings, operation.__name__)
+        ctx = Context(
+            topology=self.transport.topology,
+            timeout=self.settings.timeout,
+            settings=self.settings,
+            name=operation.__name__,
+        )
         return await self.transport.run(operation(ctx, *args, **kwargs))
 
     async def upsert_session(self, session: WorkflowSession, *, expect_rev: int | None = None) -> None:
         """Create a session, or merge what changed in this object into the stored one.
 
-        Of `session_data`, its `session_state`, `workflow_data` and `metadata`, those top-level keys are written
-        that differ from what this object was loaded with or last saved as, so that workers who change
-        different keys do not undo each other. New and changed runs are written; none is ever removed. Sets
-        `session.updated_at` to the server's clock.
+        Of `session_data`, its `session_state`, `workflow_data` and `metadata`, those top-level keys are
+        written that differ from what this object was loaded with or last saved as, so that workers who
+        change different keys do not undo each other. New and changed runs are written; none is ever
+        removed. Sets `session.updated_at` to the server's clock.
 
         Args:
             session: A session made new, which may create one, or one that was loaded, which cannot.
-            expect_rev: The revision that the stored session must have, as in `session.rev`; 0 if there must be
-                no session.
+            expect_rev: The revision that the stored session must have, as in `session.rev`; 0 if there must
+                be no session.
 
         Raises:
             SessionNotFoundError: The object was loaded, and its session is gone.
@@ -219,8 +224,8 @@ class AsyncSessionCache:
     async def upsert_run(self, session_id: str, run: WorkflowRunOutput) -> None:
         """Store a run, or replace the one with its run_id. Nothing is read first.
 
-        A new run is placed by its `created_at`, runs of one second by arrival. A run that is replaced keeps its
-        place, and its `queue_attempt` if the new one has none.
+        A new run is placed by its `created_at`, runs of one second by arrival. A run that is replaced keeps
+        its place, and its `queue_attempt` if the new one has none.
 
         Args:
             session_id: The session, which must exist.
@@ -336,7 +341,7 @@ class AsyncSessionCache:
     async def get_chat_history(
         self, session_id: str, last_n_runs: int | None = None
     ) -> list[WorkflowChatInteraction]:
-        """Return what `WorkflowSession.get_chat_history` returns for the whole session, reading heads only.
+        """Return the `get_chat_history` of the whole session, reading heads only.
 
         Args:
             session_id: The session.
@@ -353,8 +358,10 @@ class AsyncSessionCache:
         """
         return await self._run(history.get_chat_history, session_id, last_n_runs)
 
-    async def get_workflow_history(self, session_id: str, last_n_runs: int | None = None) -> list[tuple[str, str]]:
-        """Return what `WorkflowSession.get_workflow_history` returns for the whole session, reading heads only.
+    async def get_workflow_history(
+        self, session_id: str, last_n_runs: int | None = None
+    ) -> list[tuple[str, str]]:
+        """Return the `get_workflow_history` of the whole session, reading heads only.
 
         Args:
             session_id: The session.
@@ -367,13 +374,15 @@ class AsyncSessionCache:
             SessionNotFoundError: The session does not exist.
 
         Redis:
-            MULTI of HMGET, ZCARD and ZRANGE; 1 round trip, and more, from the newest run backwards, if runs are
-            not completed.
+            MULTI of HMGET, ZCARD and ZRANGE; 1 round trip, and more, from the newest run backwards, if runs
+            are not completed.
         """
         return await self._run(history.get_workflow_history, session_id, last_n_runs)
 
-    async def get_workflow_history_context(self, session_id: str, last_n_runs: int | None = None) -> str | None:
-        """Return what `WorkflowSession.get_workflow_history_context` returns for the whole session.
+    async def get_workflow_history_context(
+        self, session_id: str, last_n_runs: int | None = None
+    ) -> str | None:
+        """Return the `get_workflow_history_context` of the whole session, reading heads only.
 
         Args:
             session_id: The session.
@@ -402,7 +411,7 @@ class AsyncSessionCache:
         skip_history_messages: bool = True,
         skip_member_messages: bool = True,
     ) -> list[Message]:
-        """Return what `WorkflowSession.get_messages` returns for the whole session, from as few runs as it takes.
+        """Return the `get_messages` of the whole session, from as few runs as it takes.
 
         Args:
             session_id: The session.
@@ -466,8 +475,8 @@ class AsyncSessionCache:
             newest_first: Whether the session updated last comes first.
 
         Returns:
-            The page, and the total if it is cheap. Sessions that are damaged or of another version are left out,
-            with a line in the log, and stay listed.
+            The page, and the total if it is cheap. Sessions that are damaged or of another version are left
+            out, with a line in the log, and stay listed.
 
         Raises:
             DamagedSessionError: The index itself is damaged: `rebuild_indexes` repairs it.
@@ -482,10 +491,10 @@ class AsyncSessionCache:
         )
 
     async def rebuild_indexes(self, progress: Callable[[int], object] | None = None) -> int:
-        """List every session in the indexes again, for repair and for what was stored before there were indexes.
+        """List every session in the indexes again: for repair, and for sessions stored without indexes.
 
-        An index key of another type is replaced. A session that does not say where it belongs is skipped, with
-        a line in the log.
+        An index key of another type is replaced. A session that does not say where it belongs is skipped,
+        with a line in the log.
 
         Args:
             progress: Called after each step with the number of sessions so far.
@@ -560,15 +569,15 @@ class AsyncSessionCache:
         retries: int = update.UPDATE_RETRIES,
         last_n_runs: int | None = None,
     ) -> WorkflowSession:
-        """Load a session, call `change(session)`, and save it if nobody else has written it; else begin again.
+        """Load a session, call `change(session)`, and save it if nobody else wrote it; else begin again.
 
         After OutcomeUnknownError the change may have been saved: repeating the call then makes it once more.
 
         Args:
             session_id: The session, which must exist.
-            change: Changes the session it is given, in place. It may be called several times, each time with a
-                fresh object; what it returns is ignored. AsyncSessionCache also takes an asynchronous function.
-                The time it takes does not count towards `timeout`.
+            change: Changes the session it is given, in place. It may be called several times, each time
+                with a fresh object; what it returns is ignored. AsyncSessionCache also takes an
+                asynchronous function. The time it takes does not count towards `timeout`.
             retries: How often to begin again after a conflict, as long as `timeout` allows.
             last_n_runs: How many of the newest runs `change` gets to see; None for all.
 

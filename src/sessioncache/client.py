@@ -43,9 +43,10 @@ class SessionCache:
         cache = SessionCache.from_url("redis://localhost:6379/0", ttl=3600)
 
     Besides the errors that a method names, every method raises InvalidArgumentError for a wrong argument
-    before anything is sent, UnavailableError if Redis does not serve within `timeout`, ConfigurationError if it
-    never will, and OutcomeUnknownError if a write was sent and its reply was lost. Round trips are those on one
-    server that knows the scripts; in a cluster, indexes take one more to each node that holds one.
+    before anything is sent, UnavailableError if Redis does not serve within `timeout`, ConfigurationError
+    if it never will, and OutcomeUnknownError if a write was sent and its reply was lost. Round trips are
+    those on one server that knows the scripts; in a cluster, indexes take one more to each node that holds
+    one.
     """
 
     def __init__(self, client: Any, **options: Unpack[Options]) -> None:
@@ -100,21 +101,26 @@ class SessionCache:
         self.close()
 
     def _run(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        ctx = Context.begin(self.transport.topology, self.settings, operation.__name__)
+        ctx = Context(
+            topology=self.transport.topology,
+            timeout=self.settings.timeout,
+            settings=self.settings,
+            name=operation.__name__,
+        )
         return self.transport.run(operation(ctx, *args, **kwargs))
 
     def upsert_session(self, session: WorkflowSession, *, expect_rev: int | None = None) -> None:
         """Create a session, or merge what changed in this object into the stored one.
 
-        Of `session_data`, its `session_state`, `workflow_data` and `metadata`, those top-level keys are written
-        that differ from what this object was loaded with or last saved as, so that workers who change
-        different keys do not undo each other. New and changed runs are written; none is ever removed. Sets
-        `session.updated_at` to the server's clock.
+        Of `session_data`, its `session_state`, `workflow_data` and `metadata`, those top-level keys are
+        written that differ from what this object was loaded with or last saved as, so that workers who
+        change different keys do not undo each other. New and changed runs are written; none is ever
+        removed. Sets `session.updated_at` to the server's clock.
 
         Args:
             session: A session made new, which may create one, or one that was loaded, which cannot.
-            expect_rev: The revision that the stored session must have, as in `session.rev`; 0 if there must be
-                no session.
+            expect_rev: The revision that the stored session must have, as in `session.rev`; 0 if there must
+                be no session.
 
         Raises:
             SessionNotFoundError: The object was loaded, and its session is gone.
@@ -220,8 +226,8 @@ class SessionCache:
     def upsert_run(self, session_id: str, run: WorkflowRunOutput) -> None:
         """Store a run, or replace the one with its run_id. Nothing is read first.
 
-        A new run is placed by its `created_at`, runs of one second by arrival. A run that is replaced keeps its
-        place, and its `queue_attempt` if the new one has none.
+        A new run is placed by its `created_at`, runs of one second by arrival. A run that is replaced keeps
+        its place, and its `queue_attempt` if the new one has none.
 
         Args:
             session_id: The session, which must exist.
@@ -336,7 +342,7 @@ class SessionCache:
     def get_chat_history(
         self, session_id: str, last_n_runs: int | None = None
     ) -> list[WorkflowChatInteraction]:
-        """Return what `WorkflowSession.get_chat_history` returns for the whole session, reading heads only.
+        """Return the `get_chat_history` of the whole session, reading heads only.
 
         Args:
             session_id: The session.
@@ -354,7 +360,7 @@ class SessionCache:
         return self._run(history.get_chat_history, session_id, last_n_runs)
 
     def get_workflow_history(self, session_id: str, last_n_runs: int | None = None) -> list[tuple[str, str]]:
-        """Return what `WorkflowSession.get_workflow_history` returns for the whole session, reading heads only.
+        """Return the `get_workflow_history` of the whole session, reading heads only.
 
         Args:
             session_id: The session.
@@ -367,13 +373,13 @@ class SessionCache:
             SessionNotFoundError: The session does not exist.
 
         Redis:
-            MULTI of HMGET, ZCARD and ZRANGE; 1 round trip, and more, from the newest run backwards, if runs are
-            not completed.
+            MULTI of HMGET, ZCARD and ZRANGE; 1 round trip, and more, from the newest run backwards, if runs
+            are not completed.
         """
         return self._run(history.get_workflow_history, session_id, last_n_runs)
 
     def get_workflow_history_context(self, session_id: str, last_n_runs: int | None = None) -> str | None:
-        """Return what `WorkflowSession.get_workflow_history_context` returns for the whole session.
+        """Return the `get_workflow_history_context` of the whole session, reading heads only.
 
         Args:
             session_id: The session.
@@ -402,7 +408,7 @@ class SessionCache:
         skip_history_messages: bool = True,
         skip_member_messages: bool = True,
     ) -> list[Message]:
-        """Return what `WorkflowSession.get_messages` returns for the whole session, from as few runs as it takes.
+        """Return the `get_messages` of the whole session, from as few runs as it takes.
 
         Args:
             session_id: The session.
@@ -466,8 +472,8 @@ class SessionCache:
             newest_first: Whether the session updated last comes first.
 
         Returns:
-            The page, and the total if it is cheap. Sessions that are damaged or of another version are left out,
-            with a line in the log, and stay listed.
+            The page, and the total if it is cheap. Sessions that are damaged or of another version are left
+            out, with a line in the log, and stay listed.
 
         Raises:
             DamagedSessionError: The index itself is damaged: `rebuild_indexes` repairs it.
@@ -477,15 +483,13 @@ class SessionCache:
             trips, and more to search for a name or a time or to skip over 2,000 sessions.
         """
         wanted = listing.SessionFilter(user_id, workflow_id, name, created_after, created_before)
-        return self._run(
-            listing.list_sessions, wanted, limit=limit, offset=offset, newest_first=newest_first
-        )
+        return self._run(listing.list_sessions, wanted, limit=limit, offset=offset, newest_first=newest_first)
 
     def rebuild_indexes(self, progress: Callable[[int], object] | None = None) -> int:
-        """List every session in the indexes again, for repair and for what was stored before there were indexes.
+        """List every session in the indexes again: for repair, and for sessions stored without indexes.
 
-        An index key of another type is replaced. A session that does not say where it belongs is skipped, with
-        a line in the log.
+        An index key of another type is replaced. A session that does not say where it belongs is skipped,
+        with a line in the log.
 
         Args:
             progress: Called after each step with the number of sessions so far.
@@ -560,15 +564,15 @@ class SessionCache:
         retries: int = update.UPDATE_RETRIES,
         last_n_runs: int | None = None,
     ) -> WorkflowSession:
-        """Load a session, call `change(session)`, and save it if nobody else has written it; else begin again.
+        """Load a session, call `change(session)`, and save it if nobody else wrote it; else begin again.
 
         After OutcomeUnknownError the change may have been saved: repeating the call then makes it once more.
 
         Args:
             session_id: The session, which must exist.
-            change: Changes the session it is given, in place. It may be called several times, each time with a
-                fresh object; what it returns is ignored. AsyncSessionCache also takes an asynchronous function.
-                The time it takes does not count towards `timeout`.
+            change: Changes the session it is given, in place. It may be called several times, each time
+                with a fresh object; what it returns is ignored. AsyncSessionCache also takes an
+                asynchronous function. The time it takes does not count towards `timeout`.
             retries: How often to begin again after a conflict, as long as `timeout` allows.
             last_n_runs: How many of the newest runs `change` gets to see; None for all.
 
@@ -582,9 +586,7 @@ class SessionCache:
         Redis:
             As `get_session` and `upsert_session`; 2 round trips for each attempt.
         """
-        return self._run(
-            update.update_session, session_id, change, retries=retries, last_n_runs=last_n_runs
-        )
+        return self._run(update.update_session, session_id, change, retries=retries, last_n_runs=last_n_runs)
 
     def close(self) -> None:
         """Close the connections (asynchronous: of the running event loop); a later call opens new ones."""

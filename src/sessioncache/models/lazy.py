@@ -1,8 +1,8 @@
 """Runs of which only the head is decoded until somebody uses the body.
 
-    run = WorkflowRunOutput.from_head({"run_id": "run-1", "status": "COMPLETED"}, load_body)
-    run.status          # RunStatus.completed: load_body() has not been called
-    run.step_results    # calls load_body(); from now on the run is like one that was built whole
+run = WorkflowRunOutput.from_head({"run_id": "run-1", "status": "COMPLETED"}, load_body)
+run.status          # RunStatus.completed: load_body() has not been called
+run.step_results    # calls load_body(); from now on the run is like one that was built whole
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def _read_run(data: dict[str, Any], depth: int) -> Any:
 
 
 def _run_class(data: dict[str, Any]) -> type[Record]:
-    """Tell the class of a run by the keys it has, where a key with None is one it has not."""
+    """Return the class of a run by the keys it has; a key with None is one it lacks."""
     if _has(data, "team_id") or _has(data, "team_name"):
         return TeamRunOutput
     if _has(data, "agent_id") or _has(data, "agent_name"):

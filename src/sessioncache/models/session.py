@@ -46,7 +46,7 @@ class WorkflowChatInteraction:
 class WorkflowSession:
     """Hold the metadata of a workflow's session and its runs, oldest first.
 
-    Where the constructor is given None, ``runs`` and the dicts are empty and the times are now.
+    If the constructor is given None, ``runs`` and the dicts are empty and the times are now.
 
     ``created_at`` and ``updated_at`` are unix seconds. ``session_data`` holds the session's name, state
     and media under the keys ``session_name``, ``session_state``, ``images``, ``videos`` and ``audio``.
@@ -100,7 +100,7 @@ class WorkflowSession:
     def from_dict(cls, data: Mapping[str, Any] | None) -> Self | None:
         """Build the session that ``to_dict`` made *data* of, leaving *data* as it is.
 
-        Returns None, with a warning in the log, where there is no ``session_id``. Runs that are no
+        Returns None, with a warning in the log, if there is no ``session_id``. Runs that are no
         workflow runs are skipped with a warning; unknown keys are ignored.
         """
         if data is None or data.get("session_id") is None:
@@ -110,7 +110,7 @@ class WorkflowSession:
         return cls(**{**known, "runs": _read_runs(data.get("runs"))})
 
     def to_dict(self, include_runs: bool = True) -> dict[str, Any]:
-        """Return every field, None included; ``runs`` is None where there are none or none are wanted."""
+        """Return every field, None included; ``runs`` is None if there are none or none are wanted."""
         return {
             "session_id": self.session_id,
             "user_id": self.user_id,
@@ -151,7 +151,7 @@ class WorkflowSession:
         return [(_as_text(run.input), _as_text(run.content)) for run in last(completed, num_runs)]
 
     def get_workflow_history_context(self, num_runs: int | None = None) -> str | None:
-        """Return ``get_workflow_history`` as a block of text for a prompt, or None where it is empty."""
+        """Return ``get_workflow_history`` as a block of text for a prompt, or None if it is empty."""
         history = self.get_workflow_history(num_runs)
         if not history:
             return None
@@ -185,7 +185,7 @@ class WorkflowSession:
         messages; the first system message then leads, whatever the limit. *skip_member_messages* is
         accepted for compatibility: members' messages are never among a team's.
 
-        Raises ValueError where both ids are given, or neither to a session that has runs.
+        Raises ValueError if both ids are given, or neither to a session that has runs.
         """
         if agent_id and team_id:
             raise ValueError("agent_id and team_id cannot be used together")

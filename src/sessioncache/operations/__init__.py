@@ -2,19 +2,19 @@
 
 The life of a call, from `cache.get_session("order-17", last_n_runs=5)` to bytes and back:
 
-1.  client.py       the method names its operation; `_run` makes a Context (options, deadline, topology), calls the
-                    operation, which is a generator, and hands it to the client's transport.
-2.  read.py         `get_session` checks its arguments and builds one Request: the commands, as a MULTI.
-3.  retry.py        `send` finds the server of the key and yields `Send(address, commands, seconds)`.
-4.  blocking.py     the transport takes a connection of that server, writes the packed commands, reads the replies,
-                    and sends them into the generator (awaited.py does the same, with await).
-5.  retry.py        checks that each reply fits its command. An error is thrown into the generator here, and here
-                    becomes a retry, a redirection, a full script, or an error of ours.
-6.  read.py         checks that the reply is about this session, of a known schema, and whole.
-7.  storage         session_hash and run_members turn fields and members into the session object's content; bodies
-                    of runs stay packed until somebody uses them (models/lazy.py).
-8.  read.py         the session object gets a snapshot of what it was loaded as, for the next save or refresh.
+1. client.py    The method names its operation; `_run` makes a Context (options, deadline, topology), calls
+                the operation, which is a generator, and hands it to the client's transport.
+2. read.py      `get_session` checks its arguments and builds one Request: commands, to be sent as a MULTI.
+3. retry.py     `send` finds the server of the key and yields `Send(address, commands, seconds)`.
+4. blocking.py  The transport takes a connection to that server, writes the packed commands, reads the
+                replies and sends them into the generator (awaited.py does the same, with await).
+5. retry.py     Each reply must fit its command. Errors are thrown into the generator here, and become a
+                retry, a redirection, a full script, or an error of ours.
+6. read.py      The reply must be about this session, of a known schema, and whole.
+7. storage      session_hash and run_members turn fields and members into what the session object holds;
+                bodies of runs stay packed until somebody uses them (models/lazy.py).
+8. read.py      The object gets a snapshot of what it was loaded as, for the next save or refresh.
 
-A write takes the same way with write.py in place of read.py: a Precondition, one script, its reply as a NamedTuple
-or an error, and then the indexes that the script could not reach (index.py).
+A write goes the same way, through write.py in place of read.py: a Precondition, one script, its reply as a
+NamedTuple or an error, and then the indexes that the script could not reach (index.py).
 """

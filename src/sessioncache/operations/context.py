@@ -11,7 +11,6 @@ from sessioncache.storage import scripts
 from sessioncache.transport.flow import Flow
 from sessioncache.transport.request import Script
 from sessioncache.transport.retry import Call
-from sessioncache.transport.topology import Topology
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,11 +21,6 @@ class Context(Call):
     """One call of a user on one cache."""
 
     settings: Settings
-
-    @classmethod
-    def begin(cls, topology: Topology, settings: Settings, name: str) -> Self:
-        """Begin a call, which the log calls by its name."""
-        return cls(topology=topology, timeout=settings.timeout, settings=settings, name=name)
 
     def with_ttl(self, ttl: int | None) -> Self:
         """Return the same call on a cache whose sessions live so many milliseconds, None for ever."""

@@ -10,19 +10,14 @@ from sessioncache.models import RunStatus
 from sessioncache.transport.flow import Flow
 
 from .context import Context
-from .pages import HEADS, WHOLE, Part, read_newest, read_until
-
-
-def session_of(ctx: Context, session_id: str, runs: list[Any]) -> Any:
-    """Return a session object that has these runs and nothing else."""
-    return ctx.settings.adapter.session_class(session_id=session_id, runs=runs)
+from .pages import HEADS, WHOLE, Part, partial_session, read_newest, read_until
 
 
 def get_chat_history(ctx: Context, session_id: str, last_n_runs: int | None) -> Flow[list[Any]]:
     """Return the model's `get_chat_history`, from the heads of the newest runs: one round trip."""
     limit = validation.count(last_n_runs, "last_n_runs")
     runs = yield from read_newest(ctx, session_id, HEADS, limit)
-    return session_of(ctx, session_id, runs).get_chat_history()
+    return partial_session(ctx, session_id, runs).get_chat_history()
 
 
 def get_workflow_history(
@@ -30,13 +25,13 @@ def get_workflow_history(
 ) -> Flow[list[tuple[str, str]]]:
     """Return the model's `get_workflow_history`, from heads, read until enough runs are completed."""
     runs = yield from _completed_runs(ctx, session_id, last_n_runs)
-    return session_of(ctx, session_id, runs).get_workflow_history(last_n_runs)
+    return partial_session(ctx, session_id, runs).get_workflow_history(last_n_runs)
 
 
 def get_workflow_history_context(ctx: Context, session_id: str, last_n_runs: int | None) -> Flow[str | None]:
     """Return the model's `get_workflow_history_context`, from what `get_workflow_history` reads."""
     runs = yield from _completed_runs(ctx, session_id, last_n_runs)
-    return session_of(ctx, session_id, runs).get_workflow_history_context(last_n_runs)
+    return partial_session(ctx, session_id, runs).get_workflow_history_context(last_n_runs)
 
 
 def _completed_runs(ctx: Context, session_id: str, last_n_runs: int | None) -> Flow[list[Any]]:

@@ -10,12 +10,11 @@ from sessioncache import validation
 from sessioncache.errors import InvalidArgumentError
 from sessioncache.models import RunStatus
 from sessioncache.models.messages import agent_runs, team_runs
-from sessioncache.storage.run_members import SYSTEM_MESSAGES, system_mark
+from sessioncache.storage.system_messages import SYSTEM_MESSAGES, system_mark
 from sessioncache.transport.flow import Flow
 
 from .context import Context
-from .history import session_of
-from .pages import WHOLE, read_newest, read_until
+from .pages import WHOLE, partial_session, read_newest, read_until
 
 SYSTEM: Final = "system"
 
@@ -48,7 +47,7 @@ class Query:
         return self._ask(runs, last_n_runs=self.last_n_runs, limit=self.limit)
 
     def _ask(self, runs: list[Any], **counts: int | None) -> list[Any]:
-        session = session_of(self.ctx, self.session_id, runs)
+        session = partial_session(self.ctx, self.session_id, runs)
         found: list[Any] = session.get_messages(
             agent_id=self.agent_id,
             team_id=self.team_id,
@@ -65,7 +64,7 @@ class Query:
         return system_mark("agent", self.agent_id) if self.agent_id else system_mark("team", self.team_id)
 
     def has_executor_runs(self, runs: list[Any]) -> bool:
-        """Return whether these runs have `last_n_runs` runs of the agent or team, as the model counts them."""
+        """Return whether these runs have `last_n_runs` runs of the agent or team that count."""
         found = agent_runs(runs, self.agent_id) if self.agent_id else team_runs(runs, self.team_id or "")
         return sum(run.status not in self.skip_statuses for run in found) >= (self.last_n_runs or 0)
 
@@ -92,8 +91,8 @@ def get_messages(
 ) -> Flow[list[Any]]:
     """Return the model's `get_messages`, from as few runs as it counts, or all if it counts nothing.
 
-    The model is less strict: it ignores what is no id, status or list. `skip_member_messages` changes nothing,
-    as in the model.
+    The model is less strict: it ignores what is no id, status or list. `skip_member_messages` changes
+    nothing, as in the model.
     """
     query = Query(
         ctx,

@@ -135,3 +135,8 @@ def _further(size: int, page: Page) -> int:
 def _joined(page: Page, more: Page, *, oldest: bool) -> Page:
     runs = page.runs + more.runs if oldest else more.runs + page.runs
     return replace(page, runs=runs, size=page.size + more.size, n_bytes=page.n_bytes + more.n_bytes)
+
+
+def partial_session(ctx: Context, session_id: str, runs: list[Any]) -> Any:
+    """Return a session object that has these runs and nothing else."""
+    return ctx.settings.adapter.session_class(session_id=session_id, runs=runs)

@@ -53,10 +53,11 @@ def get_session(
     ctx: Context, session_id: str, *, user_id: str | None = None, last_n_runs: int | None = None
 ) -> Flow[Any]:
     """Load a session with all runs or the newest; None if it does not exist for this user."""
-    user_id = validation.optional_id(user_id, "user_id")
+    if user_id is not None:
+        validation.encoded_id(user_id, "user_id")
     limit = validation.count(last_n_runs, "last_n_runs")
     reading = yield from read(ctx, session_id, newest_runs(limit), user_id=user_id)
-    if reading is None or user_id is not None and reading.fields.get(b"user_id") != user_id.encode():
+    if reading is None or (user_id is not None and reading.fields.get(b"user_id") != user_id.encode()):
         return None
     return build_session(ctx, session_id, reading, limit)
 
@@ -132,7 +133,8 @@ def parse_reply(
     names, values = (row[::2], row[1::2]) if fields is None else ((*HEADER, *fields), row)
     stored: dict[bytes, Any] = dict(zip(names, values, strict=True))
     stored_id, schema, *numbers = header = [stored.get(name) for name in HEADER]
-    check_is_about(session_id, stored_id)
+    if stored_id is not None and stored_id != session_id.encode():
+        raise not_about(session_id)
     if schema is not None and schema != SCHEMA:
         raise of_another_version(session_id)
     if not n_members and not any(header):
@@ -146,10 +148,9 @@ def parse_reply(
     return None
 
 
-def check_is_about(session_id: str, stored_id: bytes | None) -> None:
-    """Raise ReplyMismatchError if a reply is about another session."""
-    if stored_id is not None and stored_id != session_id.encode():
-        raise ReplyMismatchError(f"the reply is not about session {session_id!r}", session_id=session_id)
+def not_about(session_id: str) -> ReplyMismatchError:
+    """Return the error for a reply about another session."""
+    return ReplyMismatchError(f"the reply is not about session {session_id!r}", session_id=session_id)
 
 
 def build_session(ctx: Context, session_id: str, reading: Reading, limit: int | None) -> Any:

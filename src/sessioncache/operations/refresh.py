@@ -25,7 +25,7 @@ from sessioncache.transport.request import Request
 from sessioncache.transport.retry import send
 
 from .context import Context
-from .read import Reading, check_is_about, read, snapshot_from
+from .read import Reading, not_about, read, snapshot_from
 from .touch import send_and_touch
 
 Members = list[tuple[bytes, bytes | None]]
@@ -44,7 +44,9 @@ def refresh(ctx: Context, session: Any) -> Flow[bool]:
     ctx.settings.adapter.to_dict(session)
     loaded = snapshot_of(session)
     if loaded is None:
-        raise InvalidArgumentError("session was neither loaded nor saved: there is nothing to refresh it from")
+        raise InvalidArgumentError(
+            "session was neither loaded nor saved: there is nothing to refresh it from"
+        )
     if not (yield from _has_changed(ctx, session.session_id, loaded)):
         return False
     reading, members = yield from _read_changed(ctx, session.session_id, loaded)
@@ -60,7 +62,8 @@ def _has_changed(ctx: Context, session_id: str, loaded: Snapshot) -> Flow[bool]:
     else:
         reply = yield from send(ctx, request)
     stored_id, rev, born = reply
-    check_is_about(session_id, stored_id)
+    if stored_id is not None and stored_id != session_id.encode():
+        raise not_about(session_id)
     return bool(born != loaded.born or rev != b"%d" % loaded.rev)
 
 
@@ -106,9 +109,7 @@ def _read_bodies(
     return {order: members[0] for order, members in zip(orders, reading.slices, strict=True)}
 
 
-def _stored_runs(
-    ctx: Context, session_id: str, loaded: Snapshot, members: Members
-) -> dict[str, StoredRun]:
+def _stored_runs(ctx: Context, session_id: str, loaded: Snapshot, members: Members) -> dict[str, StoredRun]:
     """Return the members of each run, oldest first; a body that was not read is the one loaded before."""
     adapter = ctx.settings.adapter
     known = {stored.head: (run_id, stored) for run_id, stored in loaded.runs.items()}

@@ -40,7 +40,8 @@ def set_updated_at(ctx: Context, session_id: str, seconds: int) -> Flow[WriteRes
 def change_owner(ctx: Context, session: Any, previous_user_id: str, user_id: str | None) -> Flow[WriteResult]:
     """Give a loaded session to another user, or to nobody.
 
-    Raises SessionConflictError if it was written since, SessionOwnershipError if it is not the previous user's.
+    Raises SessionConflictError if it was written since, SessionOwnershipError if it is not the previous
+    user's.
     """
     loaded = snapshot_of(session)
     owner = {} if user_id is None else {b"user_id": encoded_id(user_id, "user_id")}

@@ -22,9 +22,7 @@ from .write import accepted, list_elsewhere, write_request
 _TOUCH_SESSION: Final = writing_script(scripts.TOUCH_SESSION)
 
 
-def touch_session(
-    ctx: Context, session_id: str, ttl: int | timedelta | EllipsisType | None
-) -> Flow[bool]:
+def touch_session(ctx: Context, session_id: str, ttl: int | timedelta | EllipsisType | None) -> Flow[bool]:
     """Let a session live for `ttl` from now, None for ever; return False if it does not exist."""
     encoded_id(session_id, "session_id")
     if not isinstance(ttl, EllipsisType):

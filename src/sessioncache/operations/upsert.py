@@ -8,7 +8,7 @@ from typing import Any, Final
 from sessioncache import validation
 from sessioncache.errors import InvalidArgumentError, SessionOwnershipError
 from sessioncache.storage import scripts
-from sessioncache.storage.run_members import PackedRun, is_unchanged, marks_of, pack_run, run_id_of
+from sessioncache.storage.run_members import PackedRun, is_unchanged, pack_run, run_id_of
 from sessioncache.storage.scripts import Merge, Precondition, WriteResult, upsert_runs_arguments
 from sessioncache.storage.session_hash import STATE, Fields, replaced_dicts, section_of, to_fields
 from sessioncache.storage.snapshot import SNAPSHOT, Snapshot, snapshot_of
@@ -47,7 +47,7 @@ def write_runs(
     ctx: Context, precondition: Precondition, runs: Sequence[PackedRun], known: Collection[str] = ()
 ) -> Flow[WriteResult]:
     """Write runs in one script; those `known` to have been stored are skipped if they are gone."""
-    arguments = upsert_runs_arguments(ctx.settings.max_runs, marks_of(runs), runs, known)
+    arguments = upsert_runs_arguments(ctx.settings.max_runs, _marks_of(runs), runs, known)
     return write(ctx, _UPSERT_RUNS, precondition, arguments)
 
 
@@ -142,7 +142,7 @@ def _write(
 ) -> Flow[list[WriteResult]]:
     """Write a session in one script; runs that are too much for it follow in further ones."""
     first, *further = _batches(runs)
-    change = change._replace(set_fields={**change.set_fields, **marks_of(first)})
+    change = change._replace(set_fields={**change.set_fields, **_marks_of(first)})
     arguments = change.arguments(ctx.settings.max_runs, first, known)
     written = [(yield from write(ctx, UPSERT_SESSION, precondition, arguments))]
     for batch in further:
@@ -168,6 +168,10 @@ def _removed_fields(fields: Fields, loaded: Snapshot | None, names: Collection[s
 
 
 _NEVER_REMOVED: Final = frozenset({b"user_id", b"updated_at"})
+
+
+def _marks_of(runs: Sequence[PackedRun]) -> Fields:
+    return {name: value for run in runs for name, value in run.marks.items()}
 
 
 def _batches(runs: Sequence[PackedRun]) -> list[list[PackedRun]]:

@@ -89,7 +89,7 @@ def _pack_checked(value: object) -> bytes:
 
 
 def _read_back(packed: bytes) -> None:
-    """Raise what msgpack raises where it would not decode, or has bytes as a key: keys are only str."""
+    """Raise what msgpack raises if it would not decode, or has bytes as a key: keys are only str."""
     hook, most = _restore, MAX_ITEMS
     try:  # below -1, which is no limit, not even b"" fits: the quick way for what holds no bytes
         msgpack.unpackb(packed, ext_hook=hook, raw=True, max_bin_len=-2, max_array_len=most, max_map_len=most)
@@ -115,7 +115,7 @@ def unpack_dict(packed: bytes) -> dict[str, Any]:
     """Return the dict that packed bytes hold; raise CodecError for anything else."""
     value = unpack(packed)
     if not isinstance(value, dict):
-        raise CodecError(f"a {type(value).__name__} stands where a dict was expected")
+        raise CodecError(f"a {type(value).__name__} instead of a dict")
     return value
 
 

@@ -34,12 +34,12 @@ def pattern_of_all(prefix: str) -> bytes:
 
 
 def is_meta(prefix: str, key: bytes) -> bool:
-    """Tell whether a key is the metadata of a session."""
+    """Return whether a key is the metadata of a session."""
     return key.startswith(f"{prefix}:{{".encode()) and key.endswith(b"}:meta")
 
 
 def is_index(prefix: str, key: bytes) -> bool:
-    """Tell whether a key is an index: ids are escaped, so no key of a longer prefix looks like one."""
+    """Return whether a key is an index: ids are escaped, so no key of a longer prefix looks like one."""
     name = key.removeprefix(f"{prefix}:index:".encode())
     return name != key and _INDEX.fullmatch(name) is not None
 

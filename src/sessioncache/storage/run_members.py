@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from time import time
 from typing import Any, Final, NamedTuple
@@ -16,12 +16,11 @@ from sessioncache.validation import MAX_ID_BYTES, MOST_RUNS, encoded_id, optiona
 from . import codec
 from .adapters import Adapter
 from .session_hash import Fields
+from .system_messages import system_marks
 
 MEMBERS_PER_RUN: Final = 3
 
 _STATUSES: Final = frozenset(status.value for status in RunStatus)
-
-_YES: Final = codec.pack(True, "True")
 
 MAX_ATTEMPT: Final = 2**53
 """Attempts are compared as doubles, in the scripts."""
@@ -100,40 +99,12 @@ def _pack(run: Any, run_id: str) -> PackedRun:
         optional_id(head.get("user_id"), "run.user_id"),
         optional_id(head.get("workflow_id"), "run.workflow_id"),
         head.get("session_id"),
-        _marks(body),
+        system_marks(body),
     )
 
 
-SYSTEM_MESSAGES: Final = b"system_messages"
-"""The field of a session all of whose writers recorded who has a system message."""
-
-
-def system_mark(kind: str, executor_id: Any) -> bytes:
-    """Return the field that an agent or a team (`kind`) with a system message in some run has."""
-    return b"%b.%b:%b" % (SYSTEM_MESSAGES, kind.encode(), str(executor_id).encode(errors="replace"))
-
-
-def _marks(body: Mapping[str, Any]) -> Fields:
-    return {
-        system_mark(kind, executor[f"{kind}_id"]): _YES
-        for executor in _dicts(body.get("step_executor_runs"))
-        if any(message.get("role") == "system" for message in _dicts(executor.get("messages")))
-        for kind in ("agent", "team")
-        if executor.get(f"{kind}_id") is not None
-    }
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list | tuple) else []
-
-
-def marks_of(runs: Iterable[PackedRun]) -> Fields:
-    """Return the marks of several runs."""
-    return {name: value for run in runs for name, value in run.marks.items()}
-
-
 def is_unchanged(adapter: Adapter, session_id: str, run: Any, loaded: StoredRun) -> bool:
-    """Return whether a run is what it was loaded as. If its body was never decoded, only heads are compared."""
+    """Return whether a run is what it was loaded as; if its body was never decoded, by its head alone."""
     if run.is_unreadable:
         return True
     attempt, _, packed_head = _split_head(loaded.head)
@@ -268,31 +239,21 @@ class Slice(NamedTuple):
         return self._replace(arguments=(*self.arguments, b"WITHSCORES"), width=2)
 
 
-def _slice(start: bytes, stop: bytes, order: tuple[bytes, ...], limit: int | None, offset: int) -> Slice:
+def _slice(start: bytes, stop: bytes, order: tuple[bytes, ...], limit: int | None, offset: int = 0) -> Slice:
     if limit is None and not offset:
         return Slice((start, stop, b"BYSCORE", *order))
     bounds = (b"LIMIT", b"%d" % offset, b"%d" % (MOST_RUNS if limit is None else limit))
     return Slice((start, stop, b"BYSCORE", *order, *bounds), limit, offset)
 
 
-def newest_heads(limit: int | None, offset: int = 0) -> Slice:
-    """Return the heads of the newest runs, newest first."""
-    return _slice(b"+inf", b"1", (b"REV",), limit, offset)
-
-
-def newest_bodies(limit: int | None, offset: int = 0) -> Slice:
-    """Return the bodies of the newest runs, newest first."""
-    return _slice(b"-inf", b"-1", (), limit, offset)
-
-
-def oldest_heads(limit: int | None, offset: int = 0) -> Slice:
-    """Return the heads of the oldest runs, oldest first."""
-    return _slice(b"1", b"+inf", (), limit, offset)
-
-
-def oldest_bodies(limit: int | None, offset: int = 0) -> Slice:
-    """Return the bodies of the oldest runs, oldest first."""
-    return _slice(b"-1", b"-inf", (b"REV",), limit, offset)
+newest_heads = partial(_slice, b"+inf", b"1", (b"REV",))
+"""Return the heads of the newest runs beyond an offset, newest first; of all for the limit None."""
+newest_bodies = partial(_slice, b"-inf", b"-1", ())
+"""Return the bodies of the newest runs, newest first."""
+oldest_heads = partial(_slice, b"1", b"+inf", ())
+"""Return the heads of the oldest runs, oldest first."""
+oldest_bodies = partial(_slice, b"-1", b"-inf", (b"REV",))
+"""Return the bodies of the oldest runs, oldest first."""
 
 
 def body_at(order: bytes) -> Slice:

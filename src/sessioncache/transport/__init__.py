@@ -1,14 +1,14 @@
 """How a command reaches a server. Nothing here knows what a session is, and only this folder imports redis.
 
-    flow          what an operation may ask for: a generator yields effects and is sent their results
-    request       commands for the server that holds a key
-    retry         sends a request until the call's time is over: retries, redirections, do the replies fit?
-    batch         sends many requests, in one round trip for each server
-    topology      which server holds a key: one server, a cluster, or the master that Sentinels name
-    redis_errors  what an exception of redis-py means, and our error for it
-    outages       the log lines about retries              permissions  the check before the first write
-    url           a URL, taken apart                       endpoint     where and how to connect
-    handshake     the first round trip of a connection     probe        which other protocol a server speaks
-    blocking      connections, and the loop that runs flows over them        awaited      the same for asyncio
-    embedded      in-process servers for `memory://`
+- flow: what an operation may ask for: a generator yields effects and is sent their results
+- request: commands for the server that holds a key
+- retry: sends a request until the call's time is over: retries, redirections, whether the replies fit
+- batch: sends many requests, in one round trip for each server
+- topology: which server holds a key: one server, a cluster, or the master that Sentinels name
+- redis_errors: what an exception of redis-py means, and our error for it
+- outages, permissions: the log lines about retries; the check before the first write
+- url, endpoint, handshake, probe: a URL, taken apart; how to connect; the first round trip of a connection;
+  which other protocol a server speaks
+- blocking, awaited: connections, and the loop that runs flows over them
+- embedded: in-process servers for `memory://`
 """

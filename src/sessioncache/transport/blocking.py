@@ -73,15 +73,8 @@ class BlockingTransport:
             raise
 
     def _perform(self, effect: Effect) -> Any:
-        if isinstance(effect, Send):
-            return self._exchange(effect)
-        if isinstance(effect, Sleep):
-            return time.sleep(effect.seconds)
-        if isinstance(effect, Probe):
-            return misfit(effect.address, effect.seconds, is_tls=self._endpoint.is_tls)
-        return _refuse(effect)
-
-    def _exchange(self, effect: Send) -> list[Any]:
+        if not isinstance(effect, Send):
+            return self._perform_rare(effect)
         address = effect.address
         pool = self._pools.get(address)
         if pool is None or pool.pid != os.getpid():
@@ -93,6 +86,13 @@ class BlockingTransport:
         except BaseException:
             self._pools.pop(address, None)
             raise
+
+    def _perform_rare(self, effect: Sleep | Probe | Await) -> Any:
+        if isinstance(effect, Sleep):
+            return time.sleep(effect.seconds)
+        if isinstance(effect, Probe):
+            return misfit(effect.address, effect.seconds, is_tls=self._endpoint.is_tls)
+        return _refuse(effect)
 
     def close(self) -> None:
         """Close the connections; a transport that is used again opens new ones."""
@@ -222,6 +222,9 @@ class TimedSocket:
 
     def __init__(self, sock: socket.socket, seconds: float) -> None:
         self._sock = sock
+        # Asked for before every call, to find out whether something is unread.
+        self.fileno = sock.fileno
+        self.pending = getattr(sock, "pending", int)
         self.settimeout(seconds)
 
     def settimeout(self, seconds: float | None) -> None:

@@ -51,7 +51,7 @@ class Sleep(NamedTuple):
 
 
 class Await(NamedTuple):
-    """Effect: await; a blocking transport raises InvalidArgumentError instead. The result is the awaited one."""
+    """Effect: await. The result is the awaited one; a blocking transport raises InvalidArgumentError."""
 
     awaitable: Awaitable[object]
 

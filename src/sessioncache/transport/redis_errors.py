@@ -116,7 +116,7 @@ def code(exc: BaseException) -> str:
 
 
 def _code_of_err(exc: BaseException) -> str:
-    """Return the code that an error with ERR should have: of a script's command, of a refused login, or ERR."""
+    """Return a better code for an error with ERR: of a script's command, or of a refused login."""
     if isinstance(exc, exceptions.AuthenticationError):
         return "WRONGPASS"
     if "unauthenticated" in str(exc):  # said of a long command; a short one gets NOAUTH

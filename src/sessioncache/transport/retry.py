@@ -85,25 +85,31 @@ def send(call: Call, request: Request) -> Flow[Any]:
             if request.writes and address not in topology.permitting:
                 yield from check_permissions(call, address, [request], asking)
             commands = to_commands(request)
-            replies = yield Send(address, _after_asking(commands) if asking else commands, call.seconds_left())
-            result = result_of(request, replies)
+            sent = _after_asking(commands) if asking else commands
+            result = result_of(request, (yield Send(address, sent, call.seconds_left())))
         except REDIS_ERRORS as exc:
-            asking = None
-            action = redis_errors.action(exc, writes=request.writes)
-            if action is Action.SEND_SCRIPT:
-                request = request.with_full_script()
-            elif action is Action.READ_IN_SCRIPT and request.script is None:
-                request = request.as_script()
-            elif address is not None and isinstance(exc, RedirectError):
-                asking = yield from _redirect(call, exc, address)
-            elif action is Action.RETRY and not issubclass(UnavailableError, request.tolerates):
-                yield from _prepare_retry(call, address, exc)
-            else:
-                raise final_error(call, address, exc, request) from exc
+            request, asking = yield from _recover(call, request, address, exc)
         else:
             if topology.outages.open:
                 note_served(call, address)
             return result
+
+
+def _recover(
+    call: Call, request: Request, address: Address | None, exc: BaseException
+) -> Flow[tuple[Request, Address | None]]:
+    """Return the request to send next, and the server to ask just this once; or raise our error."""
+    action = redis_errors.action(exc, writes=request.writes)
+    if action is Action.SEND_SCRIPT:
+        return request.with_full_script(), None
+    if action is Action.READ_IN_SCRIPT and request.script is None:
+        return request.as_script(), None
+    if address is not None and isinstance(exc, RedirectError):
+        return request, (yield from _redirect(call, exc, address))
+    if action is Action.RETRY and not issubclass(UnavailableError, request.tolerates):
+        yield from _prepare_retry(call, address, exc)
+        return request, None
+    raise final_error(call, address, exc, request) from exc
 
 
 def _after_asking(commands: Sequence[Command]) -> list[Command]:
@@ -167,17 +173,20 @@ def _probe(call: Call, address: Address | None, exc: NotSentError) -> Flow[None]
 
 
 def note_failed(call: Call, server: str, exc: BaseException) -> None:
+    """Record that a server failed, and log that calls are retried on it."""
     call.failed_on += (server,)
     call.topology.outages.tell(server, call.name, len(call.failed_on), redis_errors.describe(exc))
 
 
 def note_served(call: Call, address: Address) -> None:
-    """Note the end of outages: of this server, and of those that this call was retried on."""
+    """Record the end of outages: of this server, and of those that this call was retried on."""
     for server in {str(address), *call.failed_on}:
         call.topology.outages.end(server, call.name, len(call.failed_on) + 1)
 
 
-def final_error(call: Call, address: Address | None, exc: BaseException, request: Request) -> SessionCacheError:
+def final_error(
+    call: Call, address: Address | None, exc: BaseException, request: Request
+) -> SessionCacheError:
     """Return the error for the caller.
 
     The server that was lost with a write need not be the one for the next call. A server that refuses what it
@@ -248,7 +257,7 @@ def fits(command: Command, reply: Any) -> bool:
     if name in _SINGLE_KINDS:
         return isinstance(reply, _SINGLE_KINDS[name])
     if name not in _KINDS:
-        return name != b"SCAN" or isinstance(reply, list) and list(map(type, reply)) == [bytes, list]
+        return name != b"SCAN" or (isinstance(reply, list) and list(map(type, reply)) == [bytes, list])
     if not isinstance(reply, list) or not _KINDS[name].issuperset(map(type, reply)):
         return False
     if name == b"HMGET":

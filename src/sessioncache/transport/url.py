@@ -60,7 +60,7 @@ class ParsedUrl:
 
     @property
     def is_tls(self) -> bool:
-        """Tell whether connections are encrypted."""
+        """Return whether connections are encrypted."""
         return self.scheme.startswith("rediss")
 
 

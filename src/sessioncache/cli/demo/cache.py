@@ -68,7 +68,7 @@ class DemoCache(SessionCache):
         return [float(score) for score in flat[1::2]]
 
     def lists_as_it_writes(self) -> bool:
-        """Tell whether a write takes its session's indexes along: in a cluster they live elsewhere."""
+        """Return whether a write takes its session's indexes along: in a cluster they live elsewhere."""
         return self._routing.indexes_join_writes
 
     def load(self, session_id: str, last_n_runs: int | None = None) -> WorkflowSession:

@@ -127,8 +127,8 @@ class SessionRecord:
     def copy_snapshot_to(self, session: Any) -> None:
         """Let an object of agno's be saved as what this record was loaded or saved as.
 
-        Fields unknown to the object's class are dropped from the snapshot, so that saving does not delete them;
-        so are the runs, which are saved one by one.
+        Fields unknown to the object's class are dropped from the snapshot, so that saving does not delete
+        them; so are the runs, which are saved one by one.
         """
         loaded = snapshot_of(self)
         if loaded is not None:

@@ -53,8 +53,8 @@ _RedisDbInThreads: Any = type("_RedisDbInThreads", (AsyncBaseDb,), _what_redis_d
 class AsyncSessionCacheDb(SessionCalls, _RedisDbInThreads):  # type: ignore[misc]
     """A Db for `arun` of agno's Agent, Team and Workflow: as `SessionCacheDb`, awaited.
 
-    Sessions and runs never leave the event loop. Everything else, such as memories, is done by agno's blocking
-    RedisDb in a thread; what RedisDb lacks raises NotImplementedError here too.
+    Sessions and runs never leave the event loop. Everything else, such as memories, is done by agno's
+    blocking RedisDb in a thread; what RedisDb lacks raises NotImplementedError here too.
     """
 
     def __init__(

@@ -22,7 +22,12 @@ class SessionCalls:
     settings: Settings
 
     def _run(self, operation: Operation[..., Any], *args: Any, **kwargs: Any) -> Any:
-        ctx = Context.begin(self.transport.topology, self.settings, operation.__name__)
+        ctx = Context(
+            topology=self.transport.topology,
+            timeout=self.settings.timeout,
+            settings=self.settings,
+            name=operation.__name__,
+        )
         return self.transport.run(operation(ctx, *args, **kwargs))
 
     def get_session(
@@ -34,9 +39,7 @@ class SessionCalls:
         runs_limit: int | None = None,
     ) -> Any:
         """Load a session, all runs or the newest that count as history; None if this user has none."""
-        return self._run(
-            sessions.get_session, session_id, session_type, user_id, deserialize, runs_limit
-        )
+        return self._run(sessions.get_session, session_id, session_type, user_id, deserialize, runs_limit)
 
     def get_sessions(
         self,
@@ -55,7 +58,9 @@ class SessionCalls:
         create_index_if_not_found: bool | None = True,
     ) -> Any:
         """Load a page of sessions; without `deserialize`, dicts and how many there are on all pages."""
-        wanted = SessionFilter(session_type, user_id, component_id, session_name, start_timestamp, end_timestamp)
+        wanted = SessionFilter(
+            session_type, user_id, component_id, session_name, start_timestamp, end_timestamp
+        )
         return self._run(
             listing.get_sessions,
             wanted,

@@ -41,7 +41,8 @@ def connect(
 def client_for_the_rest(client: Any, db_url: str | None) -> Any:
     """Return the blocking client that agno's RedisDb uses for what is no session and no run.
 
-    None if RedisDb makes one of `db_url` itself. `connect` has checked `db_url`, and refused it if both are None.
+    None if RedisDb makes one of `db_url` itself. `connect` has checked `db_url`, and refused it if both are
+    None.
     """
     if client is not None or db_url is None or db_url.startswith(_PLAIN):
         return client

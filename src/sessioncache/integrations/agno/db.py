@@ -15,13 +15,13 @@ from .listing import SessionFilter, sessions_for_metrics
 
 
 class SessionCacheDb(SessionCalls, RedisDb):  # type: ignore[misc]  # agno's two bases differ in get_sessions
-    """A Db for agno's Agent, Team and Workflow: sessions and runs are kept here, everything else is RedisDb's.
+    """A Db for agno's Agent, Team and Workflow: sessions and runs are kept here, the rest is RedisDb's.
 
         Workflow(db=SessionCacheDb(db_url="redis://localhost:6379/0", ttl=3600), ...)
 
     It takes what RedisDb takes, and the options of SessionCache except `prefix`, which is `db_prefix` here.
-    `ttl` is the lifetime of sessions, by default `expire`, which is that of everything else. If Redis does not
-    serve, a method raises an error of `sessioncache.errors`: None always means "not there".
+    `ttl` is the lifetime of sessions, by default `expire`, which is that of everything else. If Redis does
+    not serve, a method raises an error of `sessioncache.errors`: None always means "not there".
     """
 
     def __init__(

@@ -84,7 +84,8 @@ def import_sessions(
 
 def _run(cache: SessionCacheDb | SessionCache, operation: Operation[..., T], *args: Any) -> T:
     settings = replace(cache.settings, adapter=AGNO)
-    ctx = Context.begin(cache.transport.topology, settings, "import_sessions")
+    topology, timeout = cache.transport.topology, settings.timeout
+    ctx = Context(topology=topology, timeout=timeout, settings=settings, name="import_sessions")
     return cache.transport.run(operation(ctx, *args))
 
 

@@ -100,7 +100,7 @@ class RunRecord:
 
     @cached_property
     def body(self) -> dict[str, Any]:
-        """Return what is not in the head; raise DamagedRunError where it does not decode."""
+        """Return what is not in the head; raise DamagedRunError if it does not decode."""
         return dict(self._load_body())
 
     @property

@@ -38,7 +38,7 @@ FIRST_SESSIONS: Final = 128
 MORE_SESSIONS: Final = 4096
 
 SESSIONS_AT_ONCE: Final = 64
-"""Sessions read whole in one round trip, where runs of many are wanted."""
+"""Sessions read whole in one round trip, if runs of many are wanted."""
 
 
 def upsert_run(
@@ -197,9 +197,7 @@ def cancel_pending_run(
     if expected_status not in _CANCELLABLE:
         raise InvalidArgumentError("only PENDING or RUNNING runs can be cancelled by recovery")
     while True:
-        session: SessionRecord | None = yield from load_session(
-            ctx, session_id, last_n_runs=0
-        )
+        session: SessionRecord | None = yield from load_session(ctx, session_id, last_n_runs=0)
         run: RunRecord | None = yield from stored_runs.get_run(ctx, session_id, run_id)
         if session is None or run is None or run.head.get("status") != expected_status:
             return False

@@ -65,8 +65,8 @@ def upsert_session(ctx: Context, session: Any, deserialize: bool | None = True) 
     """Save what changed of a session object, without its runs, or create it: one round trip.
 
     Returns what is stored then, after one more round trip if others wrote it meanwhile; None if the stored
-    session belongs to another user, as agno's databases do. Raises SessionNotFoundError if the object was loaded
-    and its session is gone.
+    session belongs to another user, as agno's databases do. Raises SessionNotFoundError if the object was
+    loaded and its session is gone.
     """
     record = SessionRecord.of(session)
     before = snapshot_of(record)
@@ -142,9 +142,7 @@ def reassign_session_owner(
     Checked and written as one: if the session changes between, it is checked again.
     """
     while True:
-        session: SessionRecord | None = yield from load_session(
-            ctx, session_id, user_id=previous_user_id
-        )
+        session: SessionRecord | None = yield from load_session(ctx, session_id, user_id=previous_user_id)
         if session is None or any(run.head.get("status") in ACTIVE for run in session.runs):
             return False
         try:

@@ -43,7 +43,7 @@ def _of_any(source: BaseDb, size: int) -> Iterator[Batch]:
 
 
 def _page(source: BaseDb, size: int, page: int) -> Batch:
-    """Read a page; where it cannot be read, each session of it by itself."""
+    """Read a page; if it cannot be read, each session of it by itself."""
     try:
         return _rows(source, size, page), []
     except (ValueError, TypeError, KeyError):
