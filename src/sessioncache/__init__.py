@@ -30,6 +30,8 @@ from .models import (
 )
 from .operations.listing import SessionPage, SessionSummary
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AsyncSessionCache",
     "ConfigurationError",
