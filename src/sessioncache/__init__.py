@@ -31,6 +31,8 @@ from .models import (
     WorkflowSession,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AsyncSessionCache",
     "ConfigurationError",

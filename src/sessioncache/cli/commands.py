@@ -1,23 +1,29 @@
-"""The commands. An error of the library is one line on stderr and exit status 1."""
+"""The commands. Exit status: 0, 1 after one line on stderr, or 2 for wrong usage."""
 
 from __future__ import annotations
 
 import logging
+import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated
+from concurrent.futures import BrokenExecutor
+from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import typer
+from redis.exceptions import RedisError
 
-from sessioncache.errors import SessionCacheError
+from sessioncache import InvalidArgumentError, SessionCache, SessionCacheError, __version__
 
 from .demo import play
-from .report import Report
+from .screen import Screen
+from .server import DemoError
+
+SCHEMES: Final = ("redis", "rediss", "unix", "memory")
+"""URLs of one server: the demo compares with plain commands, and for these redis-py takes the same URL."""
 
 commands = typer.Typer(
     name="sessioncache",
-    help="Workflow sessions in Redis.",
+    help="Sessions of AI workflows, kept in Redis.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -25,28 +31,56 @@ commands = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sessioncache {__version__}")
+        raise typer.Exit
+
+
 @commands.callback()
-def _prepare() -> None:
-    """Leave what goes wrong to the one line of `_errors_as_lines`: no retries and no tracebacks on stderr."""
+def _prepare(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Keep the log off the screen, and end in order when told to end."""
     logging.getLogger("sessioncache").addHandler(logging.NullHandler())
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
 
 
-@contextmanager
-def _errors_as_lines() -> Iterator[None]:
+def _end(number: int, _frame: object) -> None:
+    """Unwind, so that the private server is stopped and its folder removed."""
+    sys.exit(128 + number)
+
+
+def _checked_url(url: str | None) -> str | None:
+    if url is None:
+        return None
     try:
-        yield
-    except SessionCacheError as exc:
-        sys.stdout.flush()
-        sys.stderr.write(f"{type(exc).__name__}: {exc}\n")
-        raise typer.Exit(1) from exc
+        SessionCache.from_url(url)
+    except InvalidArgumentError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+    if urlsplit(url).scheme not in SCHEMES:
+        raise typer.BadParameter(f"the demo wants one server: {', '.join(SCHEMES)}")
+    return url
 
 
 @commands.command()
 def demo(
-    url: Annotated[str, typer.Option(help="The Redis to use; an embedded one unless given.")] = "memory://",
+    url: Annotated[
+        str | None,
+        typer.Option(
+            callback=_checked_url,
+            help="The Redis to use, under a prefix of its own. Without it: a private redis-server if one is "
+            "on PATH, else an embedded server.",
+        ),
+    ] = None,
 ) -> None:
-    """Store and look up real sessions, and check every answer: exit status 0 if all were right."""
-    report = Report()
-    with _errors_as_lines():
-        play(url, report)
-    raise typer.Exit(report.exit_status())
+    """Keep a support case in Redis, show each call, and measure it beside one JSON text a session."""
+    try:
+        play(url, Screen())
+    except (SessionCacheError, RedisError, DemoError, BrokenExecutor, OSError) as exc:
+        sys.stdout.flush()
+        sys.stderr.write(f"The demo failed: {type(exc).__name__}: {exc}\n")
+        raise typer.Exit(1) from exc
