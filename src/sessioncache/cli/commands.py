@@ -10,9 +10,9 @@ from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import typer
-from redis.exceptions import RedisError
 
 from sessioncache import InvalidArgumentError, SessionCache, SessionCacheError, __version__
+from sessioncache.transport.redis_errors import REDIS_ERRORS
 
 from .demo import play
 from .screen import Screen
@@ -80,7 +80,7 @@ def demo(
     """Keep a support case in Redis, show each call, and measure it beside one JSON text a session."""
     try:
         play(url, Screen())
-    except (SessionCacheError, RedisError, DemoError, BrokenExecutor, OSError) as exc:
+    except (SessionCacheError, *REDIS_ERRORS, DemoError, BrokenExecutor) as exc:
         sys.stdout.flush()
         sys.stderr.write(f"The demo failed: {type(exc).__name__}: {exc}\n")
         raise typer.Exit(1) from exc

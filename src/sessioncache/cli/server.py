@@ -7,13 +7,12 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import redis
+from sessioncache.transport.embedded import plain_client
 
 
 class DemoError(Exception):
@@ -34,9 +33,7 @@ class Server:
 
     def plain_client(self) -> Any:
         """Return a client of redis-py, for what is done without this library."""
-        if self.is_embedded:
-            return import_module("fakeredis").FakeRedis()
-        return redis.Redis.from_url(self.url)
+        return plain_client(self.url)
 
 
 @contextmanager

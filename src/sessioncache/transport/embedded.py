@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
+
+import redis
 
 from sessioncache.errors import InvalidArgumentError
+
+_MEMORY: Final = "memory://"
 
 _servers: dict[str, Any] = {}
 
@@ -18,6 +22,13 @@ def embedded_client(name: str) -> Any:
 def embedded_async_client(name: str) -> Any:
     """Return an asyncio client on the server of a name; the empty name is a server of its own."""
     return _fakeredis().FakeAsyncRedis(server=_server(name))
+
+
+def plain_client(url: str, **options: Any) -> Any:
+    """Return a client of redis-py for what this library does not do, on one server or an embedded one."""
+    if url.startswith(_MEMORY):
+        return embedded_client(url.removeprefix(_MEMORY))
+    return redis.Redis.from_url(url, **options)
 
 
 def _server(name: str) -> Any:

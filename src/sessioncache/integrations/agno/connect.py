@@ -9,15 +9,14 @@ from sessioncache.errors import InvalidArgumentError
 from sessioncache.options import Options, Settings, check_options
 from sessioncache.transport.awaited import AsyncTransport
 from sessioncache.transport.blocking import BlockingTransport
-from sessioncache.transport.embedded import embedded_client
+from sessioncache.transport.embedded import plain_client
 from sessioncache.validation import lifetime
 
 from .adapter import AGNO
 
 C = TypeVar("C", BlockingTransport, AsyncTransport)
 
-_PLAIN: Final = ("redis://", "rediss://", "unix://")
-_EMBEDDED: Final = "memory://"
+_ONE_SERVER: Final = ("redis://", "rediss://", "unix://", "memory://")
 
 
 def connect(
@@ -41,13 +40,12 @@ def connect(
 def client_for_the_rest(client: Any, db_url: str | None) -> Any:
     """Return the blocking client that agno's RedisDb uses for what is no session and no run.
 
-    None if RedisDb makes one of `db_url` itself. `connect` has checked `db_url`, and refused it if both are
-    None.
+    `connect` has checked `db_url`, and refused it if both are None.
     """
-    if client is not None or db_url is None or db_url.startswith(_PLAIN):
+    if client is not None or db_url is None:
         return client
-    if db_url.startswith(_EMBEDDED):
-        return embedded_client(db_url.removeprefix(_EMBEDDED))
+    if db_url.startswith(_ONE_SERVER):
+        return plain_client(db_url, decode_responses=True)
     raise InvalidArgumentError(
         "a db_url of a cluster or of Sentinels needs redis_client too: agno's own data goes there"
     )
