@@ -98,10 +98,14 @@ class WorkflowSession:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any] | None) -> Self | None:
-        """Build the session that ``to_dict`` made *data* of, leaving *data* as it is.
+        """Return the session of a dict as ``to_dict`` makes it; unknown keys are ignored.
 
-        Returns None, with a warning in the log, if there is no ``session_id``. Runs that are no
-        workflow runs are skipped with a warning; unknown keys are ignored.
+        Args:
+            data: The dict, which stays as it is. Runs in it that are no workflow runs are skipped, with a
+                warning in the log.
+
+        Returns:
+            The session, or None, with a warning in the log, if there is no ``session_id``.
         """
         if data is None or data.get("session_id") is None:
             _log.warning("a session without a session_id was ignored")
@@ -110,7 +114,14 @@ class WorkflowSession:
         return cls(**{**known, "runs": _read_runs(data.get("runs"))})
 
     def to_dict(self, include_runs: bool = True) -> dict[str, Any]:
-        """Return every field, None included; ``runs`` is None if there are none or none are wanted."""
+        """Return the session as a dict.
+
+        Args:
+            include_runs: Whether the runs are wanted.
+
+        Returns:
+            Every field, None included; ``runs`` is None if there are none or none are wanted.
+        """
         return {
             "session_id": self.session_id,
             "user_id": self.user_id,
@@ -125,9 +136,10 @@ class WorkflowSession:
         }
 
     def upsert_run(self, run: WorkflowRunOutput) -> None:
-        """Put *run* in the place of the first run with its ``run_id``, or at the end.
+        """Replace the first run of the same ``run_id``, or add the run at the end.
 
-        The ``queue_attempt`` of the run replaced is carried over to a run that has none.
+        Args:
+            run: The run. If it has no ``queue_attempt``, it gets that of the run it replaces.
         """
         runs = self.runs = [] if self.runs is _NOT_GIVEN else self.runs
         for index, stored in enumerate(runs):
@@ -139,19 +151,34 @@ class WorkflowSession:
         runs.append(run)
 
     def get_run(self, run_id: str) -> WorkflowRunOutput | None:
-        """Return the first run with this id, or None."""
+        """Return the first run of an id, or None.
+
+        Args:
+            run_id: The id.
+        """
         return next((run for run in self.runs or () if run.run_id == run_id), None)
 
     def get_workflow_history(self, num_runs: int | None = None) -> list[tuple[str, str]]:
-        """Return input and output of the last *num_runs* completed runs as text, oldest first.
+        """Return what was said in completed runs.
 
-        What is empty or missing is ``""``. Without *num_runs* all completed runs are returned.
+        Args:
+            num_runs: How many of the newest completed runs; None for all.
+
+        Returns:
+            Input and output of each as text, oldest first; ``""`` for what is empty or missing.
         """
         completed = [run for run in self.runs or () if run.status == RunStatus.completed]
         return [(_as_text(run.input), _as_text(run.content)) for run in last(completed, num_runs)]
 
     def get_workflow_history_context(self, num_runs: int | None = None) -> str | None:
-        """Return ``get_workflow_history`` as a block of text for a prompt, or None if it is empty."""
+        """Return ``get_workflow_history`` as a block of text for a prompt.
+
+        Args:
+            num_runs: How many of the newest completed runs; None for all.
+
+        Returns:
+            The text, or None if the history is empty.
+        """
         history = self.get_workflow_history(num_runs)
         if not history:
             return None
@@ -161,7 +188,14 @@ class WorkflowSession:
         return "\n".join([*lines, "</workflow_history_context>", ""])
 
     def get_chat_history(self, last_n_runs: int | None = None) -> list[WorkflowChatInteraction]:
-        """Return those of the last *last_n_runs* runs, of any status, that have input and output."""
+        """Return inputs and outputs of runs of any status.
+
+        Args:
+            last_n_runs: How many of the newest runs are looked at; None for all.
+
+        Returns:
+            Input and output of each of these runs that has both, oldest first.
+        """
         return [
             WorkflowChatInteraction(input=run.input, output=run.content)
             for run in last(self.runs or [], last_n_runs)
@@ -179,13 +213,23 @@ class WorkflowSession:
         skip_history_messages: bool = True,
         skip_member_messages: bool = True,
     ) -> list[Message]:
-        """Return the messages of one agent or one team, oldest first.
+        """Return the messages of one agent or one team.
 
-        *last_n_runs* counts the runs of that agent or team, after *skip_statuses*. *limit* counts
-        messages; the first system message then leads, whatever the limit. *skip_member_messages* is
-        accepted for compatibility: members' messages are never among a team's.
+        Args:
+            agent_id: The agent whose messages are wanted; either this or ``team_id``.
+            team_id: The team whose messages are wanted.
+            last_n_runs: How many of its newest runs, after ``skip_statuses``; None for all.
+            limit: Most messages; the first system message then leads, whatever the limit.
+            skip_roles: Roles whose messages are left out.
+            skip_statuses: Statuses of runs that are left out.
+            skip_history_messages: Whether messages repeated from earlier runs are left out.
+            skip_member_messages: Changes nothing: a team's messages never include its members'.
 
-        Raises ValueError if both ids are given, or neither to a session that has runs.
+        Returns:
+            The messages, oldest first.
+
+        Raises:
+            ValueError: Both ids are given, or neither to a session that has runs.
         """
         if agent_id and team_id:
             raise ValueError("agent_id and team_id cannot be used together")
