@@ -127,8 +127,8 @@ def test_an_answer_is_of_one_moment_while_others_write_between_the_pages(
             answer = answer_of(cache, name, session.session_id, **arguments)
 
         assert answer in [answer_of(moment, name, **arguments) for moment in moments]
-        pages = limits(trips) if len(trips) > 1 else []
-        restarts.append(any(offset == 0 for offset, _ in pages[1:]))
+        read = limits(trips) if len(trips) > 1 else []
+        restarts.append(any(offset == 0 for offset, _ in read[1:]))
 
     check()
     assert any(restarts), "reading began again"
@@ -231,10 +231,10 @@ def test_further_pages_are_bounded_in_bytes_however_sizes_alternate(
     with watched(cache) as trips:
         cache.get_messages("s", agent_id="A", last_n_runs=4)
 
-    pages = limits(trips)
-    assert sum(size for _, size in pages) >= 200
+    read = limits(trips)
+    assert sum(size for _, size in read) >= 200
     weights = [0 if is_small(199 - n) else 1 for n in range(200)]
-    assert max(sum(weights[offset : offset + size]) for offset, size in pages) <= 8, pages
+    assert max(sum(weights[offset : offset + size]) for offset, size in read) <= 8, read
 
 
 def test_runs_larger_than_a_page_are_read_one_by_one(cache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
