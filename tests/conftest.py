@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,7 @@ from support.cluster import RedisCluster
 from support.facade import LoopThread
 from support.sentinel import SentinelSetup
 from support.servers import RedisServer, carried_binary
-from support.subjects import CLIENTS, DEFAULT_SERVERS, Caches, Subject, chosen_subjects
+from support.subjects import CLIENTS, DEFAULT_SERVERS, SPREAD, Caches, Subject, chosen_subjects, spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.register_profile("quick", settings.get_profile("suite"), max_examples=10)
+settings.register_profile("long", settings.get_profile("suite"), max_examples=200)
 settings.load_profile("suite")
 
 
@@ -44,8 +46,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=chosen_subjects,
         default=DEFAULT_SERVERS,
         help="what `cache` runs on: a comma list of servers, each with -sync or -async for one client only, "
-        "or all (default: %(default)s)",
+        "or all, or spread: for each test a blocking client on redis, and one of the other pairs in turn "
+        "(default: %(default)s)",
     )
+
+
+SMOKE = ("asyncio_", "models", "test_codec", "test_concurrency", "test_package", "test_sessions", "test_url")
+"""The folders and files whose tests may depend on the interpreter."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by where they are."""
+    tests = Path(__file__).parent
+    for item in items:
+        first = item.path.relative_to(tests).parts[0].removesuffix(".py")
+        if first in SMOKE:
+            item.add_marker("smoke")
+        if first == "agno":
+            item.add_marker("agno")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -54,6 +72,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if any("server" in _names(mark) for mark in metafunc.definition.iter_markers("parametrize")):
         wanted.discard("server_name")
     pairs = metafunc.config.getoption("servers")
+    if pairs is SPREAD:
+        pairs = spread(metafunc.definition.nodeid)
     if wanted == {"server_name", "client_kind"}:
         ids = [f"{server}-{kind}" for server, kind in pairs]
         metafunc.parametrize(("server_name", "client_kind"), pairs, indirect=["server_name"], ids=ids)

@@ -77,7 +77,6 @@ real_server = pytest.mark.parametrize("server", ["redis"], indirect=True)
 
 
 @real_server
-@pytest.mark.slow
 def test_runs_that_processes_append_at_once_are_all_kept_at_places_of_their_own(server: Subject) -> None:
     with SessionCache.from_url(server.url, prefix=PREFIX, ttl=60) as cache, server.client() as admin:
         cache.upsert_session(WorkflowSession("s"))
@@ -99,7 +98,6 @@ def test_runs_that_processes_append_at_once_are_all_kept_at_places_of_their_own(
 
 
 @real_server
-@pytest.mark.slow
 def test_keys_that_processes_set_by_loading_and_saving_are_all_kept(server: Subject) -> None:
     with SessionCache.from_url(server.url, prefix=PREFIX, ttl=60) as cache:
         cache.upsert_session(WorkflowSession("s", session_data={"session_state": {}}))
@@ -115,7 +113,6 @@ def test_keys_that_processes_set_by_loading_and_saving_are_all_kept(server: Subj
 
 
 @real_server
-@pytest.mark.slow
 def test_numbers_that_processes_add_to_under_a_revision_add_up(server: Subject) -> None:
     with SessionCache.from_url(server.url, prefix=PREFIX, ttl=60) as cache:
         cache.upsert_session(WorkflowSession("s", metadata={"sum": 0}))
@@ -127,7 +124,6 @@ def test_numbers_that_processes_add_to_under_a_revision_add_up(server: Subject) 
 
 
 @real_server
-@pytest.mark.slow
 def test_runs_that_processes_append_and_delete_at_once_leave_a_whole_session(server: Subject) -> None:
     with SessionCache.from_url(server.url, prefix=PREFIX, ttl=60) as cache:
         cache.upsert_session(WorkflowSession("s"))

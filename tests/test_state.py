@@ -553,7 +553,6 @@ def run_in_processes(server: RedisServer, job: Callable[[Any, int], None], befor
     return left
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("job", [save_keys, load_and_save_keys, update_keys], ids=lambda job: job.__name__)
 def test_no_key_of_eight_processes_is_lost(
     redis_server: RedisServer, job: Callable[[Any, int], None]
@@ -564,7 +563,6 @@ def test_no_key_of_eight_processes_is_lost(
     assert left == {"first": 1} | keys
 
 
-@pytest.mark.slow
 def test_no_increment_of_eight_processes_is_lost(redis_server: RedisServer) -> None:
     left = run_in_processes(redis_server, increment, {"n": 0})
 

@@ -319,7 +319,6 @@ def _newest(found: list[WorkflowRunOutput], last_n: int | None) -> list[Workflow
     return found if last_n is None else found[len(found) - min(last_n, len(found)) :]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("server", ["redis", "embedded"], indirect=True)
 def test_any_sequence_of_calls_answers_what_a_dict_does(make_cache: Callable[..., Any]) -> None:
     run_state_machine_as_test(

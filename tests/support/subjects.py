@@ -7,6 +7,7 @@ import contextlib
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import fakeredis
 import redis
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 CLIENTS = ["sync", "async"]
 SERVERS = ["redis", *CARRIED, "embedded"]
 DEFAULT_SERVERS = "redis,redis62,redis82-sync,valkey91-sync,embedded"
+SPREAD = [(server, client) for server in SERVERS for client in CLIENTS]
 TTL_SECONDS = 3600
 """Of the caches made by the fixtures, unless a test says otherwise."""
 
@@ -27,8 +29,11 @@ TTL_SECONDS = 3600
 def chosen_subjects(text: str) -> list[tuple[str, str]]:
     """Return the pairs of server and client that `--servers` names.
 
-    It is a comma list of servers, each with `-sync` or `-async` for one client only; `all` is all with both.
+    It is a comma list of servers, each with `-sync` or `-async` for one client only; `all` is all with both,
+    `spread` leaves it to `spread`.
     """
+    if text == "spread":
+        return SPREAD
     chosen: dict[tuple[str, str], None] = {}
     for entry in SERVERS if text == "all" else text.split(","):
         server, _, kind = entry.partition("-")
@@ -36,6 +41,12 @@ def chosen_subjects(text: str) -> list[tuple[str, str]]:
             raise argparse.ArgumentTypeError(f"{entry!r} is none of {', '.join(SERVERS)}, -sync, -async")
         chosen |= dict.fromkeys((server, client) for client in CLIENTS if kind in {"", client})
     return list(chosen)
+
+
+def spread(test: str) -> list[tuple[str, str]]:
+    """Return the pairs for one test: the same in each run, and over all tests every pair."""
+    others = SPREAD[1:]
+    return [SPREAD[0], others[crc32(test.encode()) % len(others)]]
 
 
 def _fake_server() -> fakeredis.FakeServer:
