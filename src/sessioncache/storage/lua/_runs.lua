@@ -3,13 +3,13 @@
 -- Return what is stored of a run, nil if it is not stored, false if its members do not fit each other.
 -- Its order is kept as text, its score: Lua would write the number out anew for every command.
 local function stored(run_id)
-  local mark = redis.call('ZSCORE', runs, 'i' .. run_id)
-  if not mark then return nil end
-  local score = exact(tonumber(mark) * ID_SCALE)
+  local id_score = redis.call('ZSCORE', runs, 'i' .. run_id)
+  if not id_score then return nil end
+  local score = exact(tonumber(id_score) * ID_SCALE)
   local heads = redis.call('ZRANGE', runs, score, score, 'BYSCORE')
   local attempt = #heads == 1 and string.match(heads[1], '^h(%d*):')
   if not attempt or redis.call('ZCOUNT', runs, '-' .. score, '-' .. score) ~= 1 then return false end
-  return {score = score, mark = mark, attempt = attempt}
+  return {score = score, id_score = id_score, attempt = attempt}
 end
 
 local function remove(score)

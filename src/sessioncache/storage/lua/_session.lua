@@ -1,4 +1,4 @@
--- Put ahead of every other script: what all writes of a session share.
+-- Put ahead of the scripts that write a session, after _index.lua.
 --
 -- KEYS[1]   the session's meta (hash)        KEYS[2]  its runs (sorted set)
 -- KEYS[3..] indexes the session is listed in (sorted sets); none where they live on other servers
@@ -64,18 +64,12 @@ local function expire(had_runs)
   end
 end
 
--- List the session in every index given, which lives at least as long as its longest session. An index is
--- only a hint: one that is no sorted set does not undo what is written by now.
+-- List the session in every index given. An index is only a hint: one that is no sorted set does not undo what
+-- is written by now.
 local function list(s)
   for i = 3, #KEYS do
     local left = redis.call('PTTL', KEYS[i])
-    if type(redis.pcall('ZADD', KEYS[i], s.updated_at, ARGV[5])) == 'table' then
-      -- an error: something else's key, and its lifetime, stay as they are
-    elseif ARGV[6] == '' then
-      if left >= 0 then redis.call('PERSIST', KEYS[i]) end
-    elseif left == -2 or (left >= 0 and left < tonumber(ARGV[6])) then
-      redis.call('PEXPIRE', KEYS[i], ARGV[6])
-    end
+    if type(redis.pcall('ZADD', KEYS[i], s.updated_at, ARGV[5])) ~= 'table' then extend(KEYS[i], left, ARGV[6]) end
   end
 end
 

@@ -30,9 +30,9 @@ end
 local function next_order(last, created_at)
   local first = created_at * SCALE
   if not last[created_at] then
-    local marks = redis.call('ZRANGE', runs, (first + SCALE - 1) / ID_SCALE, first / ID_SCALE, 'BYSCORE', 'REV',
+    local ids = redis.call('ZRANGE', runs, (first + SCALE - 1) / ID_SCALE, first / ID_SCALE, 'BYSCORE', 'REV',
       'LIMIT', 0, 1, 'WITHSCORES')
-    last[created_at] = marks[2] and tonumber(marks[2]) * ID_SCALE or first
+    last[created_at] = ids[2] and tonumber(ids[2]) * ID_SCALE or first
   end
   last[created_at] = last[created_at] + 1
   return last[created_at] < first + SCALE and last[created_at] or nil
@@ -49,7 +49,7 @@ local function place(s, found, first)
       local order = next_order(last, tonumber(ARGV[i + 1]))
       if not order then return nil, refused('full', id) end
       s.added = s.added + 1
-      found[id] = {score = exact(order), mark = order / ID_SCALE, attempt = '', new = true}
+      found[id] = {score = exact(order), id_score = order / ID_SCALE, attempt = '', new = true}
     end
   end
   s.count, s.seq = s.count + s.added, math.min(s.seq + s.added, LARGEST)
@@ -65,7 +65,7 @@ local function put(s, found, first)
       local attempt = ARGV[i + 2] ~= '' and ARGV[i + 2] or run.attempt
       if not run.new then remove(run.score) end
       redis.call('ZADD', runs, run.score, 'h' .. attempt .. ':' .. version .. ':' .. ARGV[i + 4],
-        run.mark, 'i' .. ARGV[i], '-' .. run.score, ARGV[i + 5])
+        run.id_score, 'i' .. ARGV[i], '-' .. run.score, ARGV[i + 5])
     end
   end
 end
@@ -75,10 +75,10 @@ local function trim(s, max)
   local excess = s.count - (max or s.count)
   if excess <= 0 or s.added == 0 then return end
   local last = redis.call('ZRANGE', runs, '(0', '(1', 'BYSCORE', 'LIMIT', excess - 1, 1, 'WITHSCORES')
-  local mark = tonumber(last[2])
-  redis.call('ZREMRANGEBYSCORE', runs, -mark * ID_SCALE, -1)
-  redis.call('ZREMRANGEBYSCORE', runs, '(0', mark)
-  redis.call('ZREMRANGEBYSCORE', runs, 1, mark * ID_SCALE)
+  local id_score = tonumber(last[2])
+  redis.call('ZREMRANGEBYSCORE', runs, -id_score * ID_SCALE, -1)
+  redis.call('ZREMRANGEBYSCORE', runs, '(0', id_score)
+  redis.call('ZREMRANGEBYSCORE', runs, 1, id_score * ID_SCALE)
   s.count = s.count - excess
   redis.call('HSET', meta, 'count', exact(s.count))
 end

@@ -4,9 +4,9 @@
 -- head, body}, the last two only where the run is stored. Writes nothing.
 
 local reply = {redis.call('HMGET', KEYS[1], unpack(ARGV, 2)), redis.call('ZCARD', KEYS[2])}
-local mark = redis.call('ZSCORE', KEYS[2], 'i' .. ARGV[1])
-if mark then
-  local order = tonumber(mark) * 2 ^ 60
+local id_score = redis.call('ZSCORE', KEYS[2], 'i' .. ARGV[1])
+if id_score then
+  local order = tonumber(id_score) * 2 ^ 60
   reply[3] = redis.call('ZRANGE', KEYS[2], order, order, 'BYSCORE')[1] or ''
   reply[4] = redis.call('ZRANGE', KEYS[2], -order, -order, 'BYSCORE')[1] or ''
 end

@@ -5,9 +5,5 @@
 
 local left = redis.call('PTTL', KEYS[1])
 redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
-if ARGV[3] == '' then
-  if left >= 0 then redis.call('PERSIST', KEYS[1]) end
-elseif left == -2 or (left >= 0 and left < tonumber(ARGV[3])) then
-  redis.call('PEXPIRE', KEYS[1], ARGV[3])
-end
+extend(KEYS[1], left, ARGV[3])
 return 1
