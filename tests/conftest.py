@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-SMOKE = ("asyncio_", "models", "test_codec", "test_concurrency", "test_package", "test_sessions", "test_url")
+SMOKE = ("asyncio_", "models", "test_codec", "test_concurrency", "test_documentation")
 """The folders and files whose tests may depend on the interpreter."""
 
 
