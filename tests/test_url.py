@@ -15,6 +15,7 @@ from support.samples import a_session
 
 SECRET = "hunter2"
 NUMBER = "87654321"
+SENTINEL_PASSWORD = "sentinel_password"
 BOTH_LOGINS = {"username": "u", "password": SECRET}
 
 
@@ -48,7 +49,7 @@ BOTH_LOGINS = {"username": "u", "password": SECRET}
         (f"rediss+cluster://u:{SECRET}@a:1", [("a", 1)], None, BOTH_LOGINS),
         ("redis+sentinel://a,b:1/main", [("a", 26379), ("b", 1)], "main", {}),
         ("rediss+sentinel://a/main/2", [("a", 26379)], "main", {"db": 2}),
-        (f"redis+sentinel://a:1/m?sentinel_password={SECRET}", [("a", 1)], "m", {"sentinel_password": SECRET}),
+        (f"redis+sentinel://a/m?sentinel_password={SECRET}", [("a", 26379)], "m", {SENTINEL_PASSWORD: SECRET}),
         ("memory://", [("", 0)], None, {}),
         ("memory://name", [("name", 0)], None, {}),
     ],
