@@ -15,7 +15,7 @@ from support.samples import a_session
 
 SECRET = "hunter2"
 NUMBER = "87654321"
-SENTINEL_PASSWORD = "sentinel_password"
+SENTINEL_LOGIN = {"sentinel_password": SECRET}
 BOTH_LOGINS = {"username": "u", "password": SECRET}
 
 
@@ -49,7 +49,7 @@ BOTH_LOGINS = {"username": "u", "password": SECRET}
         (f"rediss+cluster://u:{SECRET}@a:1", [("a", 1)], None, BOTH_LOGINS),
         ("redis+sentinel://a,b:1/main", [("a", 26379), ("b", 1)], "main", {}),
         ("rediss+sentinel://a/main/2", [("a", 26379)], "main", {"db": 2}),
-        (f"redis+sentinel://a/m?sentinel_password={SECRET}", [("a", 26379)], "m", {SENTINEL_PASSWORD: SECRET}),
+        (f"redis+sentinel://a/m?sentinel_password={SECRET}", [("a", 26379)], "m", SENTINEL_LOGIN),
         ("memory://", [("", 0)], None, {}),
         ("memory://name", [("name", 0)], None, {}),
     ],
