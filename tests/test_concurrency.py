@@ -1,4 +1,4 @@
-"""Many processes write one session: nothing of anybody's is lost."""
+"""Many processes and threads work on one session: nothing of anybody's is lost."""
 
 from __future__ import annotations
 
@@ -9,159 +9,171 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessioncache import SessionCache, SessionConflictError, WorkflowRunOutput, WorkflowSession
-from sessioncache.storage import keys
+from sessioncache import SessionCache, SessionConflictError
+from support.samples import a_run, a_session, ids
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from support.subjects import Subject
 
-PROCESSES = 8
-WRITES = 50
+WORKERS = 8
+TURNS = 50
 PREFIX = "test-concurrency"
+LONGEST_START = 120
+"""Seconds until the slowest of the processes has imported everything, on a machine with much else to do."""
+
+EVERY_KEY = {f"{worker}.{turn}": turn for worker in range(WORKERS) for turn in range(TURNS)}
 
 
-def append_runs(url: str, worker: int) -> None:
-    """Append runs to the session, one call each; all of them were made in the same second."""
-    with SessionCache.from_url(url, prefix=PREFIX, ttl=60) as cache:
-        for number in range(WRITES):
-            cache.upsert_run("s", WorkflowRunOutput(run_id=f"{worker}-{number}", created_at=1000))
+# what each process does
 
 
-def set_keys(url: str, worker: int) -> None:
-    """Load the session, set a key of its state, save it, again and again."""
-    with SessionCache.from_url(url, prefix=PREFIX, ttl=60) as cache:
-        for number in range(WRITES):
-            session = cache.get_session("s")
-            assert session is not None
-            assert session.session_data is not None
-            session.session_data["session_state"][f"{worker}-{number}"] = number
-            cache.upsert_session(session)
+def append_runs(cache: Any, worker: int) -> None:
+    """Append runs, all made in the same second, and delete every fifth again."""
+    for turn in range(TURNS):
+        cache.upsert_run("s", a_run(f"{worker}.{turn}", 1000))
+        assert turn % 5 or cache.delete_run("s", f"{worker}.{turn}")
 
 
-def count_up(url: str, worker: int) -> None:
-    """Add to a number in the session, and begin again where another worker was faster."""
-    with SessionCache.from_url(url, prefix=PREFIX, ttl=60, timeout=60) as cache:
-        done = 0
-        while done < 10:
-            session = cache.get_session("s")
-            assert session is not None
-            assert session.metadata is not None
-            session.metadata["sum"] += 1
-            try:
-                cache.upsert_session(session, expect_rev=session.rev)
-            except SessionConflictError:
-                continue
-            done += 1
+def save_keys(cache: Any, worker: int) -> None:
+    session = cache.get_session("s")
+    for turn in range(TURNS):
+        session.session_data["session_state"][f"{worker}.{turn}"] = turn
+        cache.upsert_session(session)
 
 
-def append_and_delete(url: str, worker: int) -> None:
-    """Append two runs, and delete the first of them again."""
-    with SessionCache.from_url(url, prefix=PREFIX, ttl=60) as cache:
-        for number in range(WRITES // 2):
-            for half in ("gone", "kept"):
-                run = WorkflowRunOutput(run_id=f"{worker}-{number}-{half}", created_at=1000 + number)
-                cache.upsert_run("s", run)
-            assert cache.delete_run("s", f"{worker}-{number}-gone")
+def load_and_save_keys(cache: Any, worker: int) -> None:
+    for turn in range(TURNS):
+        session = cache.get_session("s")
+        session.session_data["session_state"][f"{worker}.{turn}"] = turn
+        cache.upsert_session(session)
 
 
-def in_processes(work: Callable[[str, int], None], url: str) -> None:
-    """Let every process do the work at the same time."""
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        for done in [pool.submit(work, url, worker) for worker in range(PROCESSES)]:
-            done.result()
+def update_keys(cache: Any, worker: int) -> None:
+    for turn in range(TURNS):
+        cache.update_session_state("s", {f"{worker}.{turn}": turn})
+
+
+def _increment(session: Any) -> None:
+    session.session_data["session_state"]["n"] += 1
+
+
+def update_sum(cache: Any, _: int) -> None:
+    for _ in range(TURNS):
+        cache.update_session("s", _increment, retries=10_000)
+
+
+def save_sum(cache: Any, _: int) -> None:
+    """Save on condition of a revision, and begin again if another worker was faster."""
+    done = 0
+    while done < TURNS:
+        session = cache.get_session("s")
+        _increment(session)
+        try:
+            cache.upsert_session(session, expect_rev=session.rev)
+        except SessionConflictError:
+            continue
+        done += 1
+
+
+def connected(url: str) -> SessionCache:
+    return SessionCache.from_url(url, prefix=PREFIX, ttl=3600, timeout=60)
+
+
+def work(url: str, job: Callable[[Any, int], None], worker: int) -> None:
+    """Begin when the processes of all workers are there."""
+    with connected(url) as cache:
+        cache.get_session("s")
+        _barrier.wait(LONGEST_START)
+        job(cache, worker)
+
+
+def _share(barrier: Any) -> None:
+    global _barrier  # noqa: PLW0603 - a barrier is inherited, and cannot be sent to a pool
+    _barrier = barrier
+
+
+@pytest.fixture
+def after(server: Subject) -> Iterator[Callable[..., Any]]:
+    """Let processes do a job at the same time, and load what they leave: `after(update_keys, n=0)`."""
+    context = get_context("spawn")
+    with connected(server.url) as cache:
+
+        def run(job: Callable[[Any, int], None], **state: Any) -> Any:
+            cache.upsert_session(a_session("s", 3, session_data={"session_state": state}))
+            barrier = context.Barrier(WORKERS)
+            with ProcessPoolExecutor(WORKERS, context, _share, (barrier,)) as pool:
+                for done in [pool.submit(work, server.url, job, worker) for worker in range(WORKERS)]:
+                    done.result()
+            return cache.get_session("s")
+
+        yield run
 
 
 real_server = pytest.mark.parametrize("server", ["redis"], indirect=True)
 
 
 @real_server
-def test_runs_that_processes_append_at_once_are_all_kept_at_places_of_their_own(server: Subject) -> None:
-    with SessionCache.from_url(server.url, prefix=PREFIX, ttl=60) as cache, server.client() as admin:
-        cache.upsert_session(WorkflowSession("s"))
-        in_processes(append_runs, server.url)
+def test_runs_of_many_processes_have_places_of_their_own(after: Any, server: Subject) -> None:
+    session = after(append_runs)
 
-        session = cache.get_session("s")
-        members = admin.zrange(keys.session_keys(PREFIX, "s")[1], 0, -1, withscores=True)
-        count = admin.hget(keys.session_keys(PREFIX, "s")[0], "count")
-
-    assert session is not None
-    everybodys = {f"{worker}-{number}" for worker in range(PROCESSES) for number in range(WRITES)}
-    assert {run.run_id for run in session.runs or ()} == everybodys
-    assert len({score for member, score in members if member[:1] == b"i"}) == PROCESSES * WRITES
-    assert len(members) == PROCESSES * WRITES * 3
-    assert int(count) == PROCESSES * WRITES
-    for worker in range(PROCESSES):
-        own = [run.run_id for run in session.runs or () if str(run.run_id).startswith(f"{worker}-")]
-        assert own == [f"{worker}-{number}" for number in range(WRITES)]
+    kept = [[f"{worker}.{turn}" for turn in range(TURNS) if turn % 5] for worker in range(WORKERS)]
+    found = ids(session.runs)
+    assert found[:3] == ["r0", "r1", "r2"]
+    assert [[name for name in found if name.startswith(f"{w}.")] for w in range(WORKERS)] == kept
+    count = sum(map(len, kept)) + 3
+    with server.client() as admin:
+        members = admin.zrange(f"{PREFIX}:{{s}}:runs", 0, -1, withscores=True)
+        assert int(admin.hget(f"{PREFIX}:{{s}}:meta", "count")) == count == len(found)
+    assert len({score for member, score in members if member[:1] == b"i"}) == count
+    assert len(members) == 3 * count
 
 
 @real_server
-def test_keys_that_processes_set_by_loading_and_saving_are_all_kept(server: Subject) -> None:
-    with SessionCache.from_url(server.url, prefix=PREFIX, ttl=60) as cache:
-        cache.upsert_session(WorkflowSession("s", session_data={"session_state": {}}))
-        in_processes(set_keys, server.url)
-        session = cache.get_session("s")
+@pytest.mark.parametrize("job", [save_keys, load_and_save_keys, update_keys], ids=lambda job: job.__name__)
+def test_no_key_of_many_processes_is_lost(after: Any, job: Callable[[Any, int], None]) -> None:
+    session = after(job, first=1)
 
-    assert session is not None
-    assert session.session_data == {
-        "session_state": {
-            f"{worker}-{number}": number for worker in range(PROCESSES) for number in range(WRITES)
-        }
-    }
+    assert session.session_data == {"session_state": {"first": 1} | EVERY_KEY}
+    assert len(session.runs) == 3
 
 
 @real_server
-def test_numbers_that_processes_add_to_under_a_revision_add_up(server: Subject) -> None:
-    with SessionCache.from_url(server.url, prefix=PREFIX, ttl=60) as cache:
-        cache.upsert_session(WorkflowSession("s", metadata={"sum": 0}))
-        in_processes(count_up, server.url)
-        session = cache.get_session("s")
-
-    assert session is not None
-    assert session.metadata == {"sum": PROCESSES * 10}
+@pytest.mark.parametrize("job", [update_sum, save_sum], ids=lambda job: job.__name__)
+def test_numbers_of_many_processes_add_up(after: Any, job: Callable[[Any, int], None]) -> None:
+    assert after(job, n=0).session_data == {"session_state": {"n": WORKERS * TURNS}}
 
 
-@real_server
-def test_runs_that_processes_append_and_delete_at_once_leave_a_whole_session(server: Subject) -> None:
-    with SessionCache.from_url(server.url, prefix=PREFIX, ttl=60) as cache:
-        cache.upsert_session(WorkflowSession("s"))
-        in_processes(append_and_delete, server.url)
-        session = cache.get_session("s")
+# threads that share a cache
 
-    assert session is not None
-    kept = {f"{worker}-{number}-kept" for worker in range(PROCESSES) for number in range(WRITES // 2)}
-    assert {run.run_id for run in session.runs or ()} == kept
+
+def in_threads(job: Callable[[int], None]) -> None:
+    """Let every thread do a job at the same time."""
+    start = threading.Barrier(WORKERS)
+    with ThreadPoolExecutor(WORKERS, initializer=start.wait) as pool:
+        list(pool.map(job, range(WORKERS)))
 
 
 def test_threads_that_share_a_cache_lose_nothing(cache: Any) -> None:
-    cache.upsert_session(WorkflowSession("s"))
-    start = threading.Barrier(8)
+    cache.upsert_session(a_session("s"))
 
     def append(worker: int) -> None:
-        start.wait()
         for number in range(20):
-            cache.upsert_run("s", WorkflowRunOutput(run_id=f"{worker}-{number}", created_at=1000))
-            assert cache.get_run("s", f"{worker}-{number}").run_id == f"{worker}-{number}"
+            cache.upsert_run("s", a_run(f"{worker}.{number}"))
+            assert cache.get_run("s", f"{worker}.{number}").run_id == f"{worker}.{number}"
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(append, range(8)))
+    in_threads(append)
 
-    assert len(cache.get_session("s").runs) == 160
+    assert len(cache.get_session("s").runs) == WORKERS * 20
 
 
-def test_of_many_who_create_one_session_at_once_nobody_loses_a_run(cache: Any) -> None:
-    start = threading.Barrier(8)
-
+def test_of_many_who_create_one_session_nobody_loses_a_run(cache: Any) -> None:
     def create(worker: int) -> None:
-        start.wait()
-        run = WorkflowRunOutput(run_id=str(worker), created_at=1000)
-        cache.upsert_session(WorkflowSession("s", runs=[run], metadata={str(worker): worker}))
+        cache.upsert_session(a_session("s", [a_run(str(worker))], metadata={str(worker): worker}))
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(create, range(8)))
+    in_threads(create)
 
     session = cache.get_session("s")
-    assert {run.run_id for run in session.runs} == {str(worker) for worker in range(8)}
-    assert session.metadata == {str(worker): worker for worker in range(8)}
+    assert set(ids(session.runs)) == {str(worker) for worker in range(WORKERS)}
+    assert session.metadata == {str(worker): worker for worker in range(WORKERS)}

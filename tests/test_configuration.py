@@ -7,6 +7,7 @@ import http.server
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 import redis.asyncio
@@ -63,14 +64,12 @@ def hosts(binary: str) -> Iterator[dict[str, str]]:
         yield {name: f"127.0.0.1:{server.port}" for name, server in servers.items()}
 
 
-def _refusals(cache: Any) -> list[ConfigurationError]:
-    """Return what a read and a write raise."""
-    errors = []
-    for call in (lambda: cache.get_session("s"), lambda: cache.upsert_session(session())):
-        with pytest.raises(ConfigurationError) as caught:
-            call()
-        errors.append(caught.value)
-    return errors
+def told(error: BaseException) -> str:
+    """All that a user may see of an error."""
+    return "".join(traceback.format_exception(error)) + repr(error.__cause__)
+
+
+SENTINEL_LOGIN = f"sentinel_username=u&sentinel_password={SECRET}"
 
 
 @pytest.mark.parametrize(
@@ -91,31 +90,25 @@ def _refusals(cache: Any) -> list[ConfigurationError]:
         (f"redis://u:{SECRET}@{{plain}}/3", "{plain}/3", "WRONGPASS"),
         (f"redis+cluster://u:{SECRET}@{{node}}", "{node}/0", "WRONGPASS"),
         (f"redis+sentinel://u:{SECRET}@{{sentinel}}/main", "{plain}/0", "WRONGPASS"),
-        (
-            f"redis+sentinel://{{sentinel}}/main?sentinel_username=u&sentinel_password={SECRET}",
-            "Sentinel {sentinel}",
-            "WRONGPASS",
-        ),
+        (f"redis+sentinel://{{sentinel}}/main?{SENTINEL_LOGIN}", "Sentinel {sentinel}", "WRONGPASS"),
     ],
 )
 def test_a_mistake_is_an_error_at_once(
-    hosts: dict[str, str], connect: Callable[..., Any], url: str, asked: str, words: str
+    hosts: dict[str, str], connect: Any, url: str, asked: str, words: str
 ) -> None:
     cache = connect(url.format(**hosts), timeout=TIMEOUT)
+
     with within(0.5):
-        errors = _refusals(cache)
-
-    for error in errors:
-        assert str(error).startswith(f"{asked.format(**hosts)} refuses: ")
-        assert error.__cause__ is not None
-        with pytest.raises(ConfigurationError, match=words):
-            raise error
-        assert SECRET not in "".join(traceback.format_exception(error))
+        for call in (lambda: cache.get_session("s"), lambda: cache.upsert_session(session())):
+            with pytest.raises(ConfigurationError, match=words) as caught:
+                call()
+            assert str(caught.value).startswith(f"{asked.format(**hosts)} refuses: ")
+            assert caught.value.__cause__ is not None
+            assert SECRET not in told(caught.value)
 
 
-def test_a_server_that_may_come_is_waited_for_beside_one_that_is_misconfigured(
-    hosts: dict[str, str], connect: Callable[..., Any]
-) -> None:
+def test_a_server_that_may_come_is_waited_for(hosts: dict[str, str], connect: Any) -> None:
+    """Even beside one that is misconfigured."""
     cache = connect(f"redis+cluster://{hosts['plain']},127.0.0.1:1", timeout=0.3)
 
     with pytest.raises(UnavailableError, match=r"gave up after 0\.") as caught:
@@ -131,34 +124,6 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> TLSMaterial:
     return tls_material(tmp_path_factory.mktemp("tls"))
 
 
-def _options(material: TLSMaterial) -> str:
-    return "&".join(f"{name}={value}" for name, value in material.client_options().items())
-
-
-@pytest.mark.parametrize("scheme", ["rediss", "rediss+cluster"])
-def test_tls_to_a_port_without_it_is_refused(
-    material: TLSMaterial, connect: Callable[..., Any], scheme: str
-) -> None:
-    """Redis waits for the end of what it takes for a command, so only another attempt tells."""
-    with RedisServer(unix=False) as server:
-        cache = connect(f"{scheme}://localhost:{server.port}?{_options(material)}", timeout=TIMEOUT)
-
-        with within(TIMEOUT / 2), pytest.raises(ConfigurationError, match="use redis in place of rediss"):
-            cache.upsert_session(session())
-
-
-@pytest.mark.skipif(not supports_tls(), reason="this redis-server was built without TLS")
-@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
-def test_a_port_with_tls_is_refused_without_it(
-    material: TLSMaterial, connect: Callable[..., Any], scheme: str
-) -> None:
-    with RedisServer(tls=material) as server:
-        cache = connect(f"{scheme}://localhost:{server.tls_port}", timeout=TIMEOUT)
-
-        with within(0.1), pytest.raises(ConfigurationError, match="use rediss in place of redis"):
-            cache.upsert_session(session())
-
-
 @contextlib.contextmanager
 def _web_server() -> Iterator[int]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
@@ -167,16 +132,37 @@ def _web_server() -> Iterator[int]:
         server.shutdown()
 
 
-@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster", "redis+sentinel"])
-def test_a_web_server_is_refused(connect: Callable[..., Any], scheme: str) -> None:
+def _refused(cache: Any, seconds: float, words: str) -> None:
+    with within(seconds), pytest.raises(ConfigurationError, match=words):
+        cache.upsert_session(session())
+
+
+@pytest.mark.parametrize("scheme", ["rediss", "rediss+cluster"])
+def test_tls_to_a_port_without_it_is_refused(material: TLSMaterial, connect: Any, scheme: str) -> None:
+    """Redis waits for the end of what it takes for a command, so only another attempt tells."""
+    with RedisServer(unix=False) as server:
+        url = f"{scheme}://localhost:{server.port}?{urlencode(material.client_options())}"
+        _refused(connect(url, timeout=TIMEOUT), TIMEOUT / 2, "use redis in place of rediss")
+
+
+@pytest.mark.skipif(not supports_tls(), reason="this redis-server was built without TLS")
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+def test_a_port_with_tls_is_refused_without_it(material: TLSMaterial, connect: Any, scheme: str) -> None:
+    with RedisServer(tls=material) as server:
+        url = f"{scheme}://localhost:{server.tls_port}"
+        _refused(connect(url, timeout=TIMEOUT), 0.1, "use rediss in place of redis")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "path"), [("redis", ""), ("rediss", ""), ("redis+cluster", ""), ("redis+sentinel", "main")]
+)
+def test_a_web_server_is_refused(connect: Any, scheme: str, path: str) -> None:
     with _web_server() as port:
-        cache = connect(f"{scheme}://127.0.0.1:{port}/" + "main" * ("sentinel" in scheme), timeout=TIMEOUT)
-
-        with within(TIMEOUT / 2), pytest.raises(ConfigurationError, match=r"HTTP|Redis' protocol"):
-            cache.upsert_session(session())
+        cache = connect(f"{scheme}://127.0.0.1:{port}/{path}", timeout=TIMEOUT)
+        _refused(cache, TIMEOUT / 2, r"HTTP|Redis' protocol")
 
 
-def test_a_server_that_hangs_up_is_no_mistake_of_configuration(connect: Callable[..., Any]) -> None:
+def test_a_server_that_hangs_up_is_no_mistake_of_configuration(connect: Any) -> None:
     """So does a proxy whose server is down."""
     with CountingProxy("/no/such/socket") as proxy:
         cache = connect(proxy.url, timeout=0.3)
@@ -192,8 +178,8 @@ def test_a_server_that_hangs_up_is_no_mistake_of_configuration(connect: Callable
 @pytest.mark.parametrize(
     ("disabled", "user"), [("AUTH", f"me:{SECRET}@"), ("EVALSHA", ""), ("MULTI", ""), ("HGETALL", "")]
 )
-def test_of_a_command_that_is_disabled_only_the_name_is_repeated(
-    binary: str, connect: Callable[..., Any], disabled: str, user: str
+def test_of_a_disabled_command_only_the_name_is_told(
+    binary: str, connect: Any, disabled: str, user: str
 ) -> None:
     """Redis repeats its arguments: of AUTH, the password."""
     with RedisServer(binary, unix=False, config={"rename-command": f'{disabled} ""'}) as server:
@@ -201,8 +187,7 @@ def test_of_a_command_that_is_disabled_only_the_name_is_repeated(
         with pytest.raises(ConfigurationError, match=f"unknown command .{disabled}.") as caught:
             cache.upsert_session(session(runs=1)) if disabled == "EVALSHA" else cache.get_session("s")
 
-    told = "".join(traceback.format_exception(caught.value)) + repr(caught.value.__cause__)
-    assert SECRET not in told
+    assert SECRET not in told(caught.value)
 
 
 REPRS = {
@@ -219,16 +204,16 @@ REPRS = {
 
 @pytest.mark.parametrize("cls", [SessionCache, AsyncSessionCache])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_repr_says_where_a_cache_is_and_not_how_to_log_in(cls: Any, scheme: str) -> None:
+def test_a_repr_says_where_a_cache_is_and_no_login(cls: Any, scheme: str) -> None:
     rest, where = REPRS[scheme]
     login = "" if scheme == "memory" else f"u:{SECRET}@"
 
-    assert (
-        repr(cls.from_url(f"{scheme}://{login}{rest}")) == f"{cls.__name__}({where}, prefix='sessioncache')"
-    )
+    shown = repr(cls.from_url(f"{scheme}://{login}{rest}", prefix="app"))
+
+    assert shown == f"{cls.__name__}({where}, prefix='app')"
 
 
-def test_an_unknown_outcome_and_a_refusal_name_their_server(connect: Callable[..., Any]) -> None:
+def test_an_unknown_outcome_and_a_refusal_name_their_server(connect: Any) -> None:
     with RedisServer(unix=False) as server:
         cache = connect(f"{server.url}?socket_timeout=0.1")
         cache.upsert_session(session())
@@ -240,7 +225,7 @@ def test_an_unknown_outcome_and_a_refusal_name_their_server(connect: Callable[..
             cache.delete_session("s")
 
 
-# what a connection says
+# what a connection says, and costs
 
 
 @pytest.mark.parametrize("password", [SECRET, "wrong"])
@@ -262,22 +247,15 @@ def test_a_given_client_logs_in_by_its_provider(
         disconnect(cache)
 
 
-# what a connection costs
-
-
 @pytest.mark.parametrize("options", ["", "/3?client_name=worker"])
-def test_a_connection_takes_one_round_trip_to_open(
-    redis_server: RedisServer, connect: Callable[..., Any], options: str
-) -> None:
+def test_a_connection_takes_one_round_trip_to_open(redis_server: Any, connect: Any, options: str) -> None:
     with CountingProxy(redis_server.socket_path) as proxy:
         connect(proxy.url.removesuffix("/0") + options).get_session("absent")
 
         assert proxy.round_trips == 2
 
 
-def test_a_server_that_does_not_say_what_it_is_is_taken_as_it_is(
-    binary: str, connect: Callable[..., Any]
-) -> None:
+def test_a_server_that_does_not_say_what_it_is_is_used(binary: str, connect: Any) -> None:
     with RedisServer(binary, unix=False, config={"rename-command": 'HELLO ""'}) as server:
         cache = connect(server.url)
         cache.upsert_session(session())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -36,46 +37,11 @@ def _silent(count: int) -> Iterator[list[str]]:
         yield [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
 
 
-@pytest.mark.parametrize(("scheme", "service"), [("redis+cluster", ""), ("redis+sentinel", "main")])
-@pytest.mark.parametrize("count", [3, MANY])
-def test_silent_servers_take_a_call_no_longer_than_its_timeout(
-    connect: Callable[..., Any], scheme: str, service: str, count: int
-) -> None:
-    with _silent(count) as hosts:
-        cache = connect(f"{scheme}://{','.join(hosts)}/{service}", timeout=TIMEOUT)
-
-        with within(TIMEOUT), pytest.raises(UnavailableError, match="gave up"):
-            cache.get_session("s")
-
-
-def test_one_sentinel_among_silent_ones_is_found(connect: Callable[..., Any]) -> None:
-    with RedisServer(unix=False) as server, FakeSentinel(server) as sentinel, _silent(MANY) as hosts:
-        cache = connect(f"redis+sentinel://{','.join([*hosts, sentinel.host])}/main", timeout=ENOUGH)
-
-        cache.upsert_session(session())
-        assert cache.get_session("s") is not None
-
-
-def test_one_node_among_silent_ones_is_found(connect: Callable[..., Any]) -> None:
-    config = {"cluster-enabled": "yes", "cluster-announce-ip": "127.0.0.1"}
-    with RedisServer(unix=False, config=config) as node, _silent(MANY) as hosts:
-        admin = node.client()
-        admin.execute_command("CLUSTER", "ADDSLOTS", *range(16_384))
-        wait_for(lambda: admin.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "the cluster")
-        cache = connect(f"redis+cluster://{','.join([*hosts, f'127.0.0.1:{node.port}'])}", timeout=ENOUGH)
-
-        cache.upsert_session(session())
-        assert cache.get_session("s") is not None
-
-
-# addresses of one host
-
-
 @contextlib.contextmanager
-def _black_holes(port: int, count: int) -> Iterator[list[str]]:
+def _black_holes(port: int) -> Iterator[list[str]]:
     """Give addresses whose connections to a port neither open nor fail: the line of those waiting is full."""
     with contextlib.ExitStack() as stack:
-        addresses = [f"127.0.1.{number}" for number in range(1, count + 1)]
+        addresses = [f"127.0.1.{number}" for number in range(1, MANY + 1)]
         for address in addresses:
             listener = stack.enter_context(socket.socket())
             listener.bind((address, port))
@@ -102,38 +68,62 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return set_addresses
 
 
-def test_silent_addresses_take_a_call_no_longer_than_its_timeout(
-    connect: Callable[..., Any], resolve: Callable[..., None]
+def _does_not_serve(cache: Any) -> None:
+    with within(TIMEOUT), pytest.raises(UnavailableError, match="gave up"):
+        cache.get_session("s")
+
+
+def _serves(cache: Any) -> None:
+    with within(ENOUGH):
+        cache.upsert_session(session())
+        assert cache.get_session("s") is not None
+
+
+@pytest.mark.parametrize(("scheme", "service"), [("redis+cluster", ""), ("redis+sentinel", "main")])
+@pytest.mark.parametrize("count", [3, MANY])
+def test_silent_servers_take_no_longer_than_the_timeout(
+    connect: Any, scheme: str, service: str, count: int
 ) -> None:
-    with _silent(1) as (host,), _black_holes(int(host.split(":")[1]), MANY) as addresses:
+    with _silent(count) as hosts:
+        _does_not_serve(connect(f"{scheme}://{','.join(hosts)}/{service}", timeout=TIMEOUT))
+
+
+def test_silent_addresses_take_no_longer_than_the_timeout(connect: Any, resolve: Any) -> None:
+    with _silent(1) as (host,), _black_holes(port := int(host.split(":")[1])) as addresses:
         resolve(NAME, addresses)
-        cache = connect(f"redis://{NAME}:{host.split(':')[1]}", timeout=TIMEOUT)
-
-        with within(TIMEOUT), pytest.raises(UnavailableError, match="gave up"):
-            cache.get_session("s")
+        _does_not_serve(connect(f"redis://{NAME}:{port}", timeout=TIMEOUT))
 
 
-def test_one_address_among_silent_ones_is_found(
-    connect: Callable[..., Any], resolve: Callable[..., None]
-) -> None:
-    with RedisServer(unix=False) as server, _black_holes(server.port, MANY) as addresses:
+def test_one_sentinel_among_silent_ones_is_found(connect: Any) -> None:
+    with RedisServer(unix=False) as server, FakeSentinel(server) as sentinel, _silent(MANY) as hosts:
+        _serves(connect(f"redis+sentinel://{','.join([*hosts, sentinel.host])}/main", timeout=ENOUGH))
+
+
+def test_one_node_among_silent_ones_is_found(connect: Any) -> None:
+    config = {"cluster-enabled": "yes", "cluster-announce-ip": "127.0.0.1"}
+    with RedisServer(unix=False, config=config) as node, _silent(MANY) as hosts:
+        admin = node.client()
+        admin.execute_command("CLUSTER", "ADDSLOTS", *range(16_384))
+        wait_for(lambda: admin.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "the cluster")
+        _serves(connect(f"redis+cluster://{','.join([*hosts, f'127.0.0.1:{node.port}'])}", timeout=ENOUGH))
+
+
+def test_one_address_among_silent_ones_is_found(connect: Any, resolve: Any) -> None:
+    with RedisServer(unix=False) as server, _black_holes(server.port) as addresses:
         resolve(NAME, [*addresses, "127.0.0.1"])
-        cache = connect(f"redis://{NAME}:{server.port}", timeout=ENOUGH)
-
-        with within(ENOUGH):
-            cache.upsert_session(session())
+        _serves(connect(f"redis://{NAME}:{server.port}", timeout=ENOUGH))
 
 
 @pytest.mark.skipif(not supports_tls(), reason="this redis-server was built without TLS")
-def test_the_name_of_a_host_of_several_addresses_is_that_of_its_certificate(
-    tmp_path: Path, connect: Callable[..., Any], resolve: Callable[..., None]
+def test_a_host_of_several_addresses_must_have_the_name_of_its_certificate(
+    tmp_path: Path, connect: Any, resolve: Any
 ) -> None:
     material = tls_material(tmp_path)
-    options = "&".join(f"{name}={value}" for name, value in material.client_options().items())
     with RedisServer(tls=material) as server:
+        url = f"{server.tls_url}?{urlencode(material.client_options())}"
         resolve("localhost", ["127.0.1.1", "127.0.0.1"])
-        connect(f"{server.tls_url}?{options}").upsert_session(session())
+        connect(url).upsert_session(session())
         resolve(NAME, ["127.0.1.1", "127.0.0.1"])
 
         with pytest.raises(UnavailableError, match="Hostname mismatch"):
-            connect(f"rediss://{NAME}:{server.tls_port}?{options}", timeout=ENOUGH).get_session("s")
+            connect(url.replace("localhost", NAME), timeout=ENOUGH).get_session("s")

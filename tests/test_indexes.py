@@ -5,27 +5,22 @@ And what this version cannot read stays listed, for those that can.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessioncache import (
-    AsyncSessionCache,
-    DamagedSessionError,
-    SessionCache,
-    SessionVersionError,
-)
+from sessioncache import AsyncSessionCache, DamagedSessionError, SessionCache, SessionVersionError
 from support.interleaving import another_worker, watched
 from support.samples import a_run, a_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import redis
 
-    from support.servers import RedisServer
     from support.subjects import Caches
 
 CALLS: dict[str, Callable[[Any], Any]] = {
@@ -59,6 +54,8 @@ BY: tuple[dict[str, Any], ...] = ({}, {"user_id": "u"}, {"workflow_id": "w"})
 INDEXES = ("index:all", "index:user:u", "index:workflow:w")
 FOREIGN = (b"\xff\xfe", b"", b"x" * 600, b"\xed\xa0\x80", b"unknown")
 EXPIRED = 40
+WITHOUT_S = [["newer", "older"]] * 3
+WITH_S = [["newer", "older", "s"]] * 3
 
 
 @pytest.mark.parametrize("client", [SessionCache, AsyncSessionCache])
@@ -75,28 +72,27 @@ class Store:
         self.cache, self.admin, self.prefix = cache, admin, prefix
         for name in ("older", "s", "newer"):
             cache.upsert_session(a_session(name, runs=1, user_id="u", workflow_id="w"))
-        cache.loaded = cache.get_session("s")
+        self.meta, self.runs, *self.indexes = map(self.key, ("{s}:meta", "{s}:runs", *INDEXES))
 
     def key(self, name: str) -> str:
         return f"{self.prefix}:{name}"
 
-    def contents(self) -> dict[bytes, Any]:
+    def dump(self) -> dict[bytes, Any]:
         """Return every byte that is stored."""
-        read: dict[bytes, Callable[[bytes], Any]] = {
-            b"hash": self.admin.hgetall,
-            b"zset": lambda key: self.admin.zrange(key, 0, -1, withscores=True),
-            b"string": self.admin.get,
-        }
-        return {
-            key: read[self.admin.type(key)](key) for key in self.admin.scan_iter(self.key("*"), count=1000)
-        }
+        return {key: self.admin.dump(key) for key in self.admin.scan_iter(self.key("*"), count=1000)}
+
+    def replace(self, *keys: str) -> None:
+        """Have keys of another type in place of ours."""
+        self.admin.delete(*keys)
+        for key in keys:
+            self.admin.set(key, "foreign", ex=60)
 
     def expire_some(self) -> None:
         """List sessions that expired, before and behind all others."""
-        for name in INDEXES:
+        for key in self.indexes:
             entries = {f"gone{number}": number + 1 for number in range(EXPIRED)}
             latest = {f"gone{number}": 2**40 + number for number in range(EXPIRED, 2 * EXPIRED)}
-            self.admin.zadd(self.key(name), entries | latest)
+            self.admin.zadd(key, entries | latest)
 
     def listed(self) -> list[list[str]]:
         """Return which sessions each index lists to a reader, in order of their names."""
@@ -109,20 +105,34 @@ def store(cache: Any, admin: redis.Redis, caches: Caches) -> Store:
     return Store(cache, admin, caches.prefix)
 
 
+@contextlib.contextmanager
+def limited(admin: redis.Redis, option: str) -> Iterator[None]:
+    """Limit what the server can do."""
+    admin.config_set(option, 1)
+    try:
+        yield
+    finally:
+        admin.config_set(option, 0)
+
+
+real_server = pytest.mark.parametrize("server", ["redis"], indirect=True)
+
+
 # --- foreign members
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_foreign_members_fail_no_call(store: Store, call: Callable[[Any], Any]) -> None:
-    for name in INDEXES:
-        store.admin.zadd(store.key(name), {member: 2**40 + i for i, member in enumerate(FOREIGN)})
-        store.admin.zadd(store.key(name), {b"\xfe": "-inf", b"\xfd": "inf"})
+    store.cache.loaded = store.cache.get_session("s")
+    for key in store.indexes:
+        store.admin.zadd(key, {member: 2**40 + i for i, member in enumerate(FOREIGN)})
+        store.admin.zadd(key, {b"\xfe": "-inf", b"\xfd": "inf"})
 
     call(store.cache)
 
     assert all({"older", "newer"} <= set(names) for names in store.listed())
-    for name in INDEXES:
-        assert set(store.admin.zrange(store.key(name), 0, -1)) <= {b"older", b"s", b"newer"}
+    for key in store.indexes:
+        assert set(store.admin.zrange(key, 0, -1)) <= {b"older", b"s", b"newer"}
 
 
 # --- another version
@@ -131,107 +141,93 @@ def test_foreign_members_fail_no_call(store: Store, call: Callable[[Any], Any]) 
 def test_a_session_of_another_version_is_never_lost(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """However often others list, sweep and rebuild meanwhile."""
     caplog.set_level(logging.INFO, "sessioncache")
-    store.admin.hset(store.key("{s}:meta"), "schema", "99")
+    store.admin.hset(store.meta, "schema", "99")
 
     for _ in range(10):
         store.expire_some()
-        assert store.listed() == [["newer", "older"]] * 3
+        assert store.listed() == WITHOUT_S
         assert len(store.cache.list_sessions(name="", offset=1).sessions) == 1
     assert any("'s'" in line and "another version" in line for line in caplog.messages)
     assert store.cache.list_sessions().total == 3
-    store.admin.delete(*map(store.key, INDEXES))
+    store.admin.delete(*store.indexes)
     assert store.cache.rebuild_indexes() == 3
 
-    store.admin.hset(store.key("{s}:meta"), "schema", "1")
-    assert store.listed() == [["newer", "older", "s"]] * 3
+    store.admin.hset(store.meta, "schema", "1")
+    assert store.listed() == WITH_S
 
 
 @pytest.mark.parametrize("lost", ["updated_at", "session_id"])
-def test_one_whose_place_cannot_be_read_keeps_the_one_it_has(store: Store, lost: str) -> None:
-    store.admin.hset(store.key("{s}:meta"), "schema", "99")
-    store.admin.hdel(store.key("{s}:meta"), lost)
+def test_one_whose_place_cannot_be_read_keeps_it(store: Store, lost: str) -> None:
+    store.admin.hset(store.meta, "schema", "99")
+    store.admin.hdel(store.meta, lost)
 
     assert store.cache.rebuild_indexes() == 2
-    assert store.listed() == [["newer", "older"]] * 3
-
-    for name in INDEXES:
-        assert store.admin.zscore(store.key(name), "s") is not None
+    assert store.listed() == WITHOUT_S
+    assert None not in [store.admin.zscore(key, "s") for key in store.indexes]
 
 
-def test_a_session_that_a_newer_version_makes_between_look_and_removal_stays_listed(
-    store: Store, caches: Caches
-) -> None:
-    meta, runs, index = store.key("{s}:meta"), store.key("{s}:runs"), store.key("index:all")
-    stored, score = store.admin.hgetall(meta), store.admin.zscore(index, "s")
-    store.admin.delete(meta, runs)
+def test_one_that_a_newer_version_makes_between_look_and_removal_stays(store: Store) -> None:
+    stored, score = store.admin.hgetall(store.meta), store.admin.zscore(store.indexes[0], "s")
+    store.admin.delete(store.meta, store.runs)
 
     def make_anew(trip: int) -> None:
         if trip == 2:
-            store.admin.hset(meta, mapping={**stored, b"schema": b"99"})
-            store.admin.expire(meta, 60)
+            store.admin.hset(store.meta, mapping={**stored, b"schema": b"99"})
+            store.admin.expire(store.meta, 60)
 
     with watched(store.cache, make_anew):
         store.cache.list_sessions()
 
-    assert store.admin.zscore(index, "s") == score
+    assert store.admin.zscore(store.indexes[0], "s") == score
 
 
 @pytest.mark.parametrize("touch_on_read", [False, True])
 @pytest.mark.parametrize("name", sorted(CALLS.keys() - OF_MANY))
-def test_no_call_reads_or_changes_a_session_of_another_version(
+def test_no_call_reads_or_changes_another_version(
     store: Store, make_cache: Any, name: str, touch_on_read: bool
 ) -> None:
     cache = make_cache(touch_on_read=touch_on_read)
     cache.loaded = cache.get_session("s")
-    store.admin.hset(store.key("{s}:meta"), mapping={"schema": "99", "rev": "7"})
-    before = store.contents()
+    store.admin.hset(store.meta, mapping={"schema": "99", "rev": "7"})
+    before = store.dump()
 
     with pytest.raises(SessionVersionError, match="version") as caught:
         CALLS[name](cache)
 
     assert caught.value.session_id == "s"
-    assert store.contents() == before
+    assert store.dump() == before
 
 
 # --- keys of another type
 
 
 @pytest.mark.parametrize("part", ["meta", "runs"])
-def test_a_key_of_another_type_in_a_sessions_place_hides_that_session_alone(store: Store, part: str) -> None:
-    store.admin.delete(store.key(f"{{s}}:{part}"))
-    store.admin.set(store.key(f"{{s}}:{part}"), "foreign", ex=60)
+def test_a_key_of_another_type_hides_its_session_alone(store: Store, part: str) -> None:
+    store.replace(store.key(f"{{s}}:{part}"))
 
     for _ in range(2):
-        assert store.listed() == [["newer", "older"]] * 3
+        assert store.listed() == WITHOUT_S
         assert len(store.cache.list_sessions(offset=1).sessions) == 1
     with pytest.raises(DamagedSessionError):
         store.cache.get_sessions(["newer", "s"])
 
 
-def test_so_it_does_on_a_full_server(redis_server: RedisServer) -> None:
+@real_server
+def test_so_it_does_on_a_full_server(store: Store) -> None:
     """There reads go in scripts, for a full server refuses MULTI."""
-    admin = redis_server.client()
-    admin.flushall()
-    with SessionCache.from_url(redis_server.url, prefix="p") as cache:
-        store = Store(cache, admin, "p")
-        store.admin.set("p:{s}:runs", "foreign")
-        admin.config_set("maxmemory", 1)
-        try:
-            assert store.listed() == [["newer", "older"]] * 3
-        finally:
-            admin.config_set("maxmemory", 0)
-    admin.flushall()
-    admin.close()
+    store.replace(store.runs)
+
+    with limited(store.admin, "maxmemory"):
+        assert store.listed() == WITHOUT_S
 
 
 WRITES = [name for name in CALLS if name.startswith(("upsert", "update", "rename", "touch", "delete"))]
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_an_index_of_another_type_fails_listings_alone_until_it_is_rebuilt(store: Store, write: str) -> None:
-    for name in INDEXES:
-        store.admin.delete(store.key(name))
-        store.admin.set(store.key(name), "foreign", ex=60)
+def test_an_index_of_another_type_fails_listings_alone(store: Store, write: str) -> None:
+    """Until it is rebuilt."""
+    store.replace(*store.indexes)
 
     CALLS[write](store.cache)
     for by, name in zip(BY, INDEXES, strict=True):
@@ -239,11 +235,10 @@ def test_an_index_of_another_type_fails_listings_alone_until_it_is_rebuilt(store
             store.cache.list_sessions(**by)
     store.cache.rebuild_indexes()
 
-    left = {"older", "newer"} | ({"s"} if write != "delete_session" else set())
-    assert store.listed() == [sorted(left)] * 3
+    assert store.listed() == (WITHOUT_S if write == "delete_session" else WITH_S)
 
 
-def test_rebuilding_replaces_indexes_of_nobody_too_and_no_other_key(
+def test_rebuilding_replaces_indexes_of_nobody_and_no_other_key(
     make_cache: Any, admin: redis.Redis, caches: Caches
 ) -> None:
     """Other caches may have a prefix that looks like the name of an index."""
@@ -258,8 +253,7 @@ def test_rebuilding_replaces_indexes_of_nobody_too_and_no_other_key(
 
     assert cache.rebuild_indexes() == 0
 
-    assert admin.exists(*mine) == 0
-    assert admin.exists(*foreign) == len(foreign)
+    assert (admin.exists(*mine), admin.exists(*foreign)) == (0, len(foreign))
     assert [len(other.list_sessions(user_id="u").sessions) for other in others] == [1, 1, 1]
 
 
@@ -277,32 +271,29 @@ def test_rebuilding_replaces_indexes_of_nobody_too_and_no_other_key(
 def test_one_malformed_session_does_not_end_a_rebuild(
     store: Store, field: str, value: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    meta = store.key("{s}:meta")
-    store.admin.hdel(meta, field) if value is None else store.admin.hset(meta, field, value)
-    store.admin.delete(*map(store.key, INDEXES))
+    store.admin.hdel(store.meta, field) if value is None else store.admin.hset(store.meta, field, value)
+    store.admin.delete(*store.indexes)
     store.admin.set(store.key("{other}:meta"), "of another type", ex=60)
     store.admin.set(store.key("{").encode() + b"\xff}:meta", "no text", ex=60)
 
     assert store.cache.rebuild_indexes() == 2
 
-    assert store.listed() == [["newer", "older"]] * 3
+    assert store.listed() == WITHOUT_S
     assert sum("in no index" in line for line in caplog.messages) == 3
 
 
 @pytest.mark.parametrize("field", ["created_at", "user_id", "workflow_name"])
-def test_a_session_that_does_not_decode_is_left_out_and_stays_listed(store: Store, field: str) -> None:
-    """As one that `get_session` raises an error for, and does not count as gone."""
-    whole = store.admin.hget(store.key("{s}:meta"), field)
-    store.admin.hset(store.key("{s}:meta"), field, b"\xff")
+def test_a_session_that_does_not_decode_stays_listed(store: Store, field: str) -> None:
+    """It is left out of pages; `get_session` raises an error for it, and it does not count as gone."""
+    whole = store.admin.hgetall(store.meta)
+    store.admin.hset(store.meta, field, b"\xff")
 
     for _ in range(2):
-        assert store.listed() == [["newer", "older"]] * 3
-    if whole is None:
-        store.admin.hdel(store.key("{s}:meta"), field)
-    else:
-        store.admin.hset(store.key("{s}:meta"), field, whole)
+        assert store.listed() == WITHOUT_S
+    store.admin.hdel(store.meta, field)
+    store.admin.hset(store.meta, mapping=whole)
 
-    assert store.listed() == [["newer", "older", "s"]] * 3
+    assert store.listed() == WITH_S
 
 
 # --- what is gone
@@ -324,15 +315,14 @@ def test_an_offset_does_not_count_what_is_gone(store: Store, by: dict[str, Any],
 
 
 def test_a_session_that_moves_between_two_reads_is_listed_once(
-    make_cache: Any, caches: Caches, admin: redis.Redis
+    cache: Any, caches: Caches, admin: redis.Redis
 ) -> None:
-    cache, writer = make_cache(), another_worker(caches)
+    writer = another_worker(caches)
     for number in range(60):
-        cache.upsert_session(a_session(f"s{number:02}"))
+        writer.upsert_session(a_session(f"s{number:02}"))
+        if number >= 40:
+            writer.delete_session(f"s{number}")
         admin.zadd(f"{caches.prefix}:index:all", {f"s{number:02}": number})
-    for number in range(40, 60):
-        cache.delete_session(f"s{number}")
-        admin.zadd(f"{caches.prefix}:index:all", {f"s{number}": number})
 
     def move(trip: int) -> None:
         if trip == 2:
@@ -344,19 +334,11 @@ def test_a_session_that_moves_between_two_reads_is_listed_once(
     assert found == [f"s{number}" for number in range(39, 19, -1)]
 
 
-def test_a_listing_does_not_wait_for_a_server_that_takes_no_writes(redis_server: RedisServer) -> None:
-    admin = redis_server.client()
-    admin.flushall()
-    with SessionCache.from_url(redis_server.url, prefix="p", timeout=60) as cache:
-        store = Store(cache, admin, "p")
-        store.expire_some()
-        admin.config_set("min-replicas-to-write", 1)
-        try:
-            with watched(cache) as trips:
-                assert store.listed() == [["newer", "older", "s"]] * 3
-        finally:
-            admin.config_set("min-replicas-to-write", 0)
-    admin.flushall()
-    admin.close()
+@real_server
+def test_a_listing_does_not_wait_for_a_server_that_takes_no_writes(store: Store) -> None:
+    store.expire_some()
+
+    with limited(store.admin, "min-replicas-to-write"), watched(store.cache) as trips:
+        assert store.listed() == WITH_S
 
     assert trips.names().count("EVALSHA") == 3

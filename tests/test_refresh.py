@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sessioncache import SessionCache
@@ -34,14 +35,11 @@ def session(cache: Any) -> Any:
     return cache.get_session("s")
 
 
-def spoil(admin: Any, caches: Caches, run_id: str, *, head: bool = False, body: bool = False) -> None:
-    """Overwrite members of a run with bytes that do not decode."""
-    key = f"{caches.prefix}:{{s}}:runs"
-    order = round(admin.zscore(key, f"i{run_id}") * 2**60)
-    for score, member in ((order, b"h:0:damaged"), (-order, b"bdamaged")):
-        if head if score > 0 else body:
-            admin.zremrangebyscore(key, score, score)
-            admin.zadd(key, {member: score})
+@pytest.fixture
+def part(cache: Any) -> Any:
+    """The newest two of six runs: r4 and r5."""
+    cache.upsert_session(a_session("s", 6))
+    return cache.get_session("s", last_n_runs=2)
 
 
 def test_nothing_new_is_one_round_trip_and_false(cache: Any, session: Any) -> None:
@@ -52,10 +50,10 @@ def test_nothing_new_is_one_round_trip_and_false(cache: Any, session: Any) -> No
 
     assert len(trips) == 1
     assert session.to_dict() == before
-    assert all(now is then_ for now, then_ in zip(session.runs, runs, strict=True))
+    assert list(map(id, session.runs)) == list(map(id, runs))
 
 
-def test_an_object_that_was_saved_is_up_to_date(cache: Any) -> None:
+def test_a_saved_object_is_up_to_date(cache: Any) -> None:
     session = a_session("s", 2)
     cache.upsert_session(session)
 
@@ -66,71 +64,52 @@ def test_an_object_that_was_saved_is_up_to_date(cache: Any) -> None:
 
 
 def test_what_others_wrote_is_taken_over(cache: Any, writer: Any, session: Any) -> None:
+    """The list of runs, and each run that did not change, stays the same object."""
+    runs, last = session.runs, session.runs[2]
     writer.upsert_run("s", a_run("r3", 30))
     writer.upsert_run("s", a_run("r1", 2, content="changed", metadata={"body": "changed"}))
     writer.update_session_state("s", {"k": [1]})
     writer.rename_session("s", "name")
     writer.delete_run("s", "r0")
+    other = writer.get_session("s")
+    del other.session_data["a"]
+    other.metadata = None
+    writer.upsert_session(other)
 
     assert cache.refresh(session) is True
 
     assert session == writer.get_session("s")
     assert ids(session.runs) == ["r1", "r2", "r3"]
     assert session.runs[0].metadata == {"body": "changed"}
-    assert session.session_data["session_state"] == {"k": [1]}
-    assert session.rev == writer.get_session("s").rev
+    assert session.session_data == {"b": 1, "session_name": "name", "session_state": {"k": [1]}}
+    assert (session.metadata, session.rev) == ({}, writer.get_session("s").rev)
+    assert (session.runs is runs, session.runs[1] is last) == (True, True)
     assert cache.refresh(session) is False
 
 
-def test_an_empty_object_is_filled(cache: Any, writer: Any) -> None:
+@pytest.mark.parametrize("runs", [None, (), (a_run("r0"),)], ids=["none", "empty", "tuple"])
+def test_a_list_of_runs_is_made_if_there_is_none(cache: Any, writer: Any, runs: Any) -> None:
     cache.upsert_session(a_session("s"))
     session = cache.get_session("s")
-    session.runs = None
-    writer.upsert_run("s", a_run("r"))
+    session.runs = runs
+    writer.upsert_run("s", a_run("r0"))
 
     assert cache.refresh(session)
-    assert ids(session.runs) == ["r"]
+    assert session.runs == [a_run("r0")]
 
 
-def test_the_list_of_runs_and_runs_that_did_not_change_stay_the_same_objects(
-    cache: Any, writer: Any, session: Any
-) -> None:
-    runs, first = session.runs, session.runs[0]
-    writer.upsert_run("s", a_run("r1", content="changed"))
-
-    cache.refresh(session)
-
-    assert session.runs is runs
-    assert runs[0] is first
-    assert runs[1].content == "changed"
-
-
-def test_keys_that_others_removed_go(cache: Any, writer: Any, session: Any) -> None:
-    other = writer.get_session("s")
-    del other.session_data["a"]
-    other.metadata = None
-    writer.upsert_session(other)
-
-    cache.refresh(session)
-
-    assert session.session_data == {"b": 1}
-    assert session.metadata == {}
-
-
-def test_what_was_changed_here_and_not_saved_wins_and_is_saved_later(
-    cache: Any, writer: Any, session: Any
-) -> None:
+def test_what_was_changed_here_wins_and_is_saved_later(cache: Any, writer: Any, session: Any) -> None:
     session.session_data["a"] = "mine"
     del session.session_data["b"]
     session.workflow_name = "mine"
     session.runs[0].content = "mine"
-    session.runs.append(a_run("new", 50))
+    session.runs += [a_run("new", 50), a_run("both", 50, content="mine")]
     other = writer.get_session("s")
     other.session_data |= {"a": "theirs", "b": "theirs", "c": "theirs"}
     other.metadata["m"] = "theirs"
     other.workflow_name = "theirs"
     other.runs[0].content = other.runs[1].content = "theirs"
-    other.runs.append(a_run("later", 60))
+    other.runs += [a_run("later", 60), a_run("both", 40, content="theirs")]
     writer.upsert_session(other)
 
     assert cache.refresh(session)
@@ -138,8 +117,9 @@ def test_what_was_changed_here_and_not_saved_wins_and_is_saved_later(
     assert session.session_data == {"a": "mine", "c": "theirs"}
     assert (session.metadata, session.workflow_name) == ({"m": "theirs"}, "mine")
     contents = {run.run_id: run.content for run in session.runs}
-    assert list(contents) == ["r0", "r1", "r2", "later", "new"]
-    assert (contents["r0"], contents["r1"]) == ("mine", "theirs")
+    assert list(contents)[:3] == ["r0", "r1", "r2"]
+    assert contents.keys() == {"r0", "r1", "r2", "later", "new", "both"}
+    assert [contents[name] for name in ("r0", "r1", "both")] == ["mine", "theirs", "mine"]
 
     cache.upsert_session(session)
     stored = writer.get_session("s")
@@ -147,38 +127,16 @@ def test_what_was_changed_here_and_not_saved_wins_and_is_saved_later(
     assert {run.run_id: run.content for run in stored.runs} == contents
 
 
-def test_runs_deleted_elsewhere_go_even_if_changed_here_and_stay_deleted(
-    cache: Any, writer: Any, session: Any
-) -> None:
-    session.runs[1].content = "mine"
-    writer.delete_run("s", "r1")
-
-    cache.refresh(session)
-    cache.upsert_session(session)
-
-    assert ids(session.runs) == ids(writer.get_session("s").runs) == ["r0", "r2"]
+# --- parts
 
 
-def test_a_run_that_both_made_is_the_one_made_here(cache: Any, writer: Any, session: Any) -> None:
-    session.runs.append(a_run("new", 50, content="mine"))
-    writer.upsert_run("s", a_run("new", 40, content="theirs"))
-
-    cache.refresh(session)
-
-    assert [run.content for run in session.runs if run.run_id == "new"] == ["mine"]
-    cache.upsert_session(session)
-    assert writer.get_run("s", "new").content == "mine"
-
-
-def test_a_part_stays_the_newest_part(cache: Any, writer: Any) -> None:
-    cache.upsert_session(a_session("s", 6))
-    session = cache.get_session("s", last_n_runs=2)
+def test_a_part_stays_the_newest_part(cache: Any, writer: Any, part: Any) -> None:
     writer.upsert_run("s", a_run("r6", 7))
 
-    assert cache.refresh(session)
+    assert cache.refresh(part)
 
-    assert ids(session.runs) == ["r5", "r6"]
-    cache.upsert_session(session)
+    assert ids(part.runs) == ["r5", "r6"]
+    cache.upsert_session(part)
     assert len(writer.get_session("s").runs) == 7
 
 
@@ -189,69 +147,63 @@ def test_metadata_alone_stays_so(cache: Any, writer: Any) -> None:
     writer.rename_session("s", "name")
 
     assert cache.refresh(session)
-    assert session.runs == []
-    assert session.session_data == {"session_name": "name"}
+    assert (session.runs, session.session_data) == ([], {"session_name": "name"})
 
 
-def test_a_run_changed_here_is_not_lost_where_newer_ones_take_its_place_in_the_part(
-    cache: Any, writer: Any
-) -> None:
-    cache.upsert_session(a_session("s", 6))
-    session = cache.get_session("s", last_n_runs=2)
-    session.runs[0].content = "mine"
+def test_a_run_changed_here_outlasts_newer_ones(cache: Any, writer: Any, part: Any) -> None:
+    part.runs[0].content = "mine"
     writer.upsert_run("s", a_run("r6", 7))
 
-    cache.refresh(session)
-    assert ids(session.runs) == ["r4", "r5", "r6"]
+    cache.refresh(part)
+    assert ids(part.runs) == ["r4", "r5", "r6"]
 
-    cache.refresh(session)
-    cache.upsert_session(session)
+    cache.refresh(part)
+    cache.upsert_session(part)
     assert writer.get_run("s", "r4").content == "mine"
 
 
-def test_a_run_changed_here_and_deleted_elsewhere_stays_deleted_for_a_part_too(
-    cache: Any, writer: Any
-) -> None:
-    cache.upsert_session(a_session("s", 6))
-    session = cache.get_session("s", last_n_runs=2)
-    session.runs[0].content = "mine"
-    writer.delete_run("s", "r4")
+@pytest.mark.parametrize("last_n", [None, 3])
+def test_a_run_deleted_elsewhere_stays_deleted(cache: Any, writer: Any, last_n: int | None) -> None:
+    """Even if it was changed here."""
+    cache.upsert_session(a_session("s", 4 if last_n else 3))
+    session = cache.get_session("s", last_n_runs=last_n)
+    changed, *_ = session.runs
+    changed.content = "mine"
+    writer.delete_run("s", changed.run_id)
 
     cache.refresh(session)
     cache.upsert_session(session)
 
-    assert writer.get_run("s", "r4") is None
+    assert writer.get_run("s", changed.run_id) is None
+    assert last_n or ids(session.runs) == ["r1", "r2"]
 
 
-def test_a_deleted_session_is_an_error_and_the_object_stays_as_it_is(
-    cache: Any, writer: Any, session: Any
+# --- sessions that go
+
+ENDS: dict[str, Callable[[Any, Any, str], object]] = {
+    "deleted": lambda writer, _, __: writer.delete_session("s"),
+    "made anew": lambda writer, _, __: (writer.delete_session("s"), writer.upsert_session(a_session("s", 9))),
+    "meta evicted": lambda _, admin, prefix: admin.delete(f"{prefix}:{{s}}:meta"),
+    "runs evicted": lambda _, admin, prefix: admin.delete(f"{prefix}:{{s}}:runs"),
+}
+
+
+@pytest.mark.parametrize("trip", [0, 1, 2])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_session_that_goes_is_an_error(
+    cache: Any, writer: Any, admin: Any, caches: Caches, session: Any, end: str, trip: int
 ) -> None:
+    """Before the first round trip, or between two of them."""
+    writer.upsert_run("s", a_run("r1", 2, content="changed"))
     before = session.to_dict()
-    writer.delete_session("s")
 
-    with pytest.raises(SessionNotFoundError):
+    def between(number: int) -> None:
+        if number == trip:
+            ENDS[end](writer, admin, caches.prefix)
+
+    with watched(cache, between), pytest.raises(SessionNotFoundError):
         cache.refresh(session)
-
     assert session.to_dict() == before
-
-
-def test_a_session_made_anew_is_another_one(cache: Any, writer: Any, session: Any) -> None:
-    writer.delete_session("s")
-    writer.upsert_session(a_session("s", 3))
-
-    with pytest.raises(SessionNotFoundError):
-        cache.refresh(session)
-
-
-@pytest.mark.parametrize("part", ["meta", "runs"])
-def test_a_session_of_which_a_part_was_evicted_is_an_error(
-    cache: Any, writer: Any, session: Any, admin: Any, caches: Caches, part: str
-) -> None:
-    writer.rename_session("s", "name")
-    admin.delete(f"{caches.prefix}:{{s}}:{part}")
-
-    with pytest.raises(SessionNotFoundError):
-        cache.refresh(session)
 
 
 @pytest.mark.parametrize(
@@ -267,40 +219,12 @@ def test_what_was_neither_loaded_nor_saved_is_refused(cache: Any, wrong: Any) ->
 # --- changes under way
 
 
-ENDS: dict[str, Callable[[Any, Any, Any], object]] = {
-    "deleted": lambda writer, _, __: writer.delete_session("s"),
-    "made anew": lambda writer, _, __: (
-        writer.delete_session("s"),
-        writer.upsert_session(a_session("s", 9)),
-    ),
-    "meta evicted": lambda _, admin, prefix: admin.delete(f"{prefix}:{{s}}:meta"),
-    "runs evicted": lambda _, admin, prefix: admin.delete(f"{prefix}:{{s}}:runs"),
-}
-
-
-@pytest.mark.parametrize("trip", [1, 2])
-@pytest.mark.parametrize("end", ENDS)
-def test_a_session_that_goes_under_way_is_an_error(
-    cache: Any, writer: Any, admin: Any, caches: Caches, session: Any, end: str, trip: int
-) -> None:
-    writer.upsert_run("s", a_run("r1", 2, content="changed"))
-
-    def between(number: int) -> None:
-        if number == trip:
-            ENDS[end](writer, admin, caches.prefix)
-
-    with watched(cache, between), pytest.raises(SessionNotFoundError):
-        cache.refresh(session)
-
-
 @pytest.mark.parametrize("writes", [1, 2, 3, 50])
-def test_a_writer_between_the_steps_does_not_mix_two_moments(
+def test_a_writer_between_the_steps_mixes_no_moments(
     cache: Any, writer: Any, session: Any, writes: int
 ) -> None:
-    writer.upsert_run("s", a_run("r0", 1, content="c", metadata={"turn": 0}, step_results=[{"turn": 0}]))
-
     def write(trip: int) -> None:
-        if 1 < trip <= 1 + writes:
+        if trip == 0 or 1 < trip <= 1 + writes:
             for name in ("r0", "r1"):
                 turn = {"turn": trip}
                 writer.upsert_run("s", a_run(name, 1, content=trip, metadata=turn, step_results=[turn]))
@@ -320,14 +244,12 @@ def test_runs_deleted_or_added_between_the_steps_are_taken_over(
 ) -> None:
     writer.upsert_run("s", a_run("r0", 1, content="changed"))
 
-    with watched(
-        cache,
-        then(
-            lambda: None,
-            lambda: (writer.delete_run("s", "r0"), writer.upsert_run("s", a_run("r9", 9))),
-        ),
-    ):
-        cache.refresh(session)
+    def change() -> None:
+        writer.delete_run("s", "r0")
+        writer.upsert_run("s", a_run("r9", 9))
+
+    with watched(cache, then(lambda: None, change)):
+        assert cache.refresh(session)
 
     assert session == writer.get_session("s")
 
@@ -335,75 +257,64 @@ def test_runs_deleted_or_added_between_the_steps_are_taken_over(
 # --- damage
 
 
-def test_a_run_damaged_elsewhere_keeps_its_name_and_saving_does_not_touch_it(
+def test_a_damaged_run_keeps_its_name_and_is_not_saved(
     cache: Any, writer: Any, admin: Any, caches: Caches, session: Any
 ) -> None:
-    spoil(admin, caches, "r1", head=True)
+    key = f"{caches.prefix}:{{s}}:runs"
+    order = round(admin.zscore(key, "ir1") * 2**60)
+    admin.zremrangebyscore(key, order, order)
+    admin.zadd(key, {b"h:0:damaged": order})
     writer.upsert_run("s", a_run("r3", 9))
+    before = admin.zrange(key, 0, -1, withscores=True)
 
     cache.refresh(session)
+    session.session_data["k"] = 1
+    cache.upsert_session(session)
 
     assert ids(session.runs) == ["r0", "r1", "r2", "r3"]
     with pytest.raises(DamagedRunError, match="'r1' of session 's'"):
         _ = session.runs[1].content
-    before = admin.zrange(f"{caches.prefix}:{{s}}:runs", 0, -1, withscores=True)
-    session.session_data["k"] = 1
-    cache.upsert_session(session)
-    assert admin.zrange(f"{caches.prefix}:{{s}}:runs", 0, -1, withscores=True) == before
+    assert admin.zrange(key, 0, -1, withscores=True) == before
 
 
 # --- any history of changes
 
 
-EDITS = st.lists(
-    st.one_of(
-        st.tuples(st.just("run"), st.integers(0, 8), st.integers(0, 3)),
-        st.tuples(st.just("delete"), st.integers(0, 8), st.just(0)),
-        st.tuples(st.just("key"), st.integers(0, 3), st.integers(0, 3)),
-        st.tuples(st.just("drop"), st.integers(0, 3), st.just(0)),
-        st.tuples(st.just("state"), st.integers(0, 3), st.integers(0, 3)),
-    ),
-    max_size=8,
-)
+def change_key(writer: Any, session_id: str, name: str, value: int | None) -> None:
+    session = writer.get_session(session_id)
+    session.metadata.pop(name, None) if value is None else session.metadata.update({name: value})
+    writer.upsert_session(session)
+
+
+EDITS: dict[str, Callable[[Any, str, int, int], object]] = {
+    "run": lambda writer, sid, n, v: writer.upsert_run(sid, a_run(f"r{n}", n, content=v, metadata={"v": v})),
+    "delete": lambda writer, sid, n, _: writer.delete_run(sid, f"r{n}"),
+    "key": lambda writer, sid, n, v: change_key(writer, sid, f"k{n % 4}", v),
+    "drop": lambda writer, sid, n, _: change_key(writer, sid, f"k{n % 4}", None),
+    "state": lambda writer, sid, n, v: writer.update_session_state(sid, {f"k{n % 4}": v}),
+}
+edits = st.lists(st.tuples(st.sampled_from(list(EDITS)), st.integers(0, 8), st.integers(0, 3)), max_size=8)
+numbers = itertools.count()
 
 
 @pytest.mark.parametrize("server", ["embedded", "redis"], indirect=True)
-def test_an_object_without_changes_becomes_what_is_stored(cache: Any, writer: Any) -> None:
-    numbers = iter(range(1_000_000))
+@given(first=edits, second=edits, limit=st.none() | st.integers(0, 5), touch_bodies=st.booleans())
+def test_an_object_without_changes_becomes_what_is_stored(
+    cache: Any, writer: Any, first: Any, second: Any, limit: int | None, touch_bodies: bool
+) -> None:
+    name = f"s{next(numbers)}"
+    writer.upsert_session(a_session(name, 3))
+    for action, number, value in first:
+        EDITS[action](writer, name, number, value)
+    session = cache.get_session(name, last_n_runs=limit)
+    if touch_bodies:
+        session.to_dict()
+    for action, number, value in second:
+        EDITS[action](writer, name, number, value)
 
-    @settings(max_examples=40)
-    @given(EDITS, EDITS, st.none() | st.integers(0, 5), st.booleans())
-    def check(first: list[Any], second: list[Any], limit: int | None, touch_bodies: bool) -> None:
-        name = f"s{next(numbers)}"
-        writer.upsert_session(a_session(name, 3))
-        apply(writer, name, first)
-        session = cache.get_session(name, last_n_runs=limit)
-        if touch_bodies:
-            session.to_dict()
-        apply(writer, name, second)
+    cache.refresh(session)
 
-        cache.refresh(session)
-
-        assert session == writer.get_session(name, last_n_runs=limit)
-
-    check()
-
-
-def apply(writer: Any, session_id: str, edits: list[tuple[str, int, int]]) -> None:
-    for action, name, value in edits:
-        if action == "run":
-            writer.upsert_run(session_id, a_run(f"r{name}", name, content=value, metadata={"v": value}))
-        elif action == "delete":
-            writer.delete_run(session_id, f"r{name}")
-        elif action == "state":
-            writer.update_session_state(session_id, {f"k{name}": value})
-        else:
-            session = writer.get_session(session_id)
-            if action == "key":
-                session.metadata[f"k{name}"] = value
-            else:
-                session.metadata.pop(f"k{name}", None)
-            writer.upsert_session(session)
+    assert session == writer.get_session(name, last_n_runs=limit)
 
 
 # --- what it costs
@@ -424,12 +335,10 @@ def test_the_price_is_that_of_what_changed(redis_server: RedisServer) -> None:
         proxy.reset()
         assert cache.refresh(session) is False
         assert proxy.round_trips == 1
-        assert proxy.bytes_received < 200
-        assert proxy.bytes_sent < 200
+        assert max(proxy.bytes_received, proxy.bytes_sent) < 200
 
         for number in (7, 50, 99):
-            run = a_run_of(f"r{number}", a_message("changed", size=6000), at=1)
-            writer.upsert_run("s", run)
+            writer.upsert_run("s", a_run_of(f"r{number}", a_message("changed", size=6000)))
         heads = sum(map(len, admin.zrange("sessioncache:{s}:runs", 1, "+inf", byscore=True)))
         proxy.reset()
         assert cache.refresh(session) is True

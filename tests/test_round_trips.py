@@ -6,37 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessioncache import RunStatus, WorkflowRunOutput, WorkflowSession
+from support.samples import a_run, a_session
 from support.subjects import Caches, Subject
 from support.wire import CountingProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sessioncache import WorkflowRunOutput
     from support.servers import RedisServer
-
-
-def run(number: int, **fields: Any) -> WorkflowRunOutput:
-    return WorkflowRunOutput(
-        **{
-            "run_id": f"r{number}",
-            "input": "in",
-            "content": "out",
-            "created_at": 1000 + number,
-            "status": RunStatus.completed,
-            **fields,
-        }
-    )
 
 
 def owned(number: int) -> WorkflowRunOutput:
     """A run as real ones are: it carries its user and its workflow."""
-    return run(number, user_id="u", workflow_id="w")
+    return a_run(f"r{number}", number, user_id="u", workflow_id="w")
 
 
-def owned_session(session_id: str = "owned") -> WorkflowSession:
-    runs = [owned(number) for number in range(1, 30)]
-    return WorkflowSession(session_id, "u", "w", runs=runs, session_data={"session_state": {}})
+def store(cache: Any, session_id: str = "owned") -> None:
+    """Store a session of a user and a workflow, with 30 runs."""
+    runs = [owned(number) for number in range(30)]
+    cache.upsert_session(a_session(session_id, runs, user_id="u", workflow_id="w"))
 
 
 @pytest.fixture
@@ -49,19 +38,22 @@ def proxy(redis_server: RedisServer) -> Iterator[CountingProxy]:
 
 @pytest.fixture
 def make_far_cache(proxy: CountingProxy, client_kind: str) -> Iterator[Callable[..., Any]]:
-    """Make caches behind the proxy."""
+    """Make caches behind the proxy, over two sessions: one of a user and a workflow, one of nobody."""
     caches = Caches(Subject("redis", proxy), client_kind)  # type: ignore[arg-type]
-    yield caches.make
+
+    def make(**options: Any) -> Any:
+        cache = caches.make(**options)
+        store(cache)
+        cache.upsert_session(a_session("plain", 30))
+        return cache
+
+    yield make
     caches.close()
 
 
 @pytest.fixture
 def far_cache(make_far_cache: Callable[..., Any]) -> Any:
-    """A cache behind the proxy, and two sessions: one of a user and a workflow, one of nobody."""
-    cache = make_far_cache()
-    cache.upsert_session(owned_session())
-    cache.upsert_session(WorkflowSession("plain", runs=[run(number) for number in range(1, 30)]))
-    return cache
+    return make_far_cache()
 
 
 ONE: dict[str, Callable[[Any], object]] = {
@@ -78,11 +70,11 @@ ONE: dict[str, Callable[[Any], object]] = {
     "get_runs, last ones": lambda cache: cache.get_runs("owned", last_n_runs=2),
     "get_chat_history": lambda cache: cache.get_chat_history("owned", 3),
     "get_workflow_history": lambda cache: cache.get_workflow_history("owned", 3),
-    "upsert_session": lambda cache: cache.upsert_session(owned_session()),
-    "upsert_session, created": lambda cache: cache.upsert_session(owned_session("another")),
+    "upsert_session": store,
+    "upsert_session, created": lambda cache: store(cache, "another"),
     "upsert_run": lambda cache: cache.upsert_run("owned", owned(99)),
     "upsert_run, again": lambda cache: cache.upsert_run("owned", owned(1)),
-    "upsert_run, of nobody": lambda cache: cache.upsert_run("plain", run(99)),
+    "upsert_run, of nobody": lambda cache: cache.upsert_run("plain", a_run("r99", 99)),
     "upsert_runs": lambda cache: cache.upsert_runs("owned", [owned(98), owned(99)]),
     "delete_run, of nobody": lambda cache: cache.delete_run("plain", "r1"),
     "rename_session, of nobody": lambda cache: cache.rename_session("plain", "name"),
@@ -95,97 +87,70 @@ AND_ITS_INDEXES: dict[str, Callable[[Any], object]] = {
     "rename_session": lambda cache: cache.rename_session("owned", "name"),
     "touch_session": lambda cache: cache.touch_session("owned", 60),
     "delete_run": lambda cache: cache.delete_run("owned", "r1"),
-    "upsert_run, that does not say whose it is": lambda cache: cache.upsert_run("owned", run(99)),
+    "upsert_run, that does not say whose it is": lambda cache: cache.upsert_run("owned", a_run("r99", 99)),
+}
+TOUCHING: dict[str, Callable[[Any], object]] = {
+    "get_session, touching": lambda cache: cache.get_session("plain"),
+    "get_sessions, touching": lambda cache: cache.get_sessions(["plain", "absent"]),
 }
 
 
-def round_trips(cache: Any, proxy: CountingProxy, call: Callable[[Any], object]) -> int:
-    """Count a call's round trips the second time, when the server knows the scripts."""
-    call(cache)
-    cache.upsert_session(owned_session())  # what the first call may have deleted
-    cache.upsert_session(WorkflowSession("plain", runs=[run(1)]))
+@pytest.mark.parametrize("name", ONE | AND_ITS_INDEXES | TOUCHING)
+def test_a_call_is_one_round_trip(make_far_cache: Any, proxy: CountingProxy, name: str) -> None:
+    """A write that is not told whose the session is takes one more, for the indexes."""
+    cache = make_far_cache(touch_on_read=name in TOUCHING)
+    call = (ONE | AND_ITS_INDEXES | TOUCHING)[name]
+    call(cache)  # has the server know the script
+    store(cache)  # what the call may have deleted
+    cache.upsert_session(a_session("plain", 2))
     proxy.reset()
+
     call(cache)
-    return proxy.round_trips
+
+    assert proxy.round_trips == (2 if name in AND_ITS_INDEXES else 1)
 
 
-@pytest.mark.parametrize("call", ONE.values(), ids=ONE)
-def test_a_call_is_one_round_trip(
-    far_cache: Any, proxy: CountingProxy, call: Callable[[Any], object]
-) -> None:
-    assert round_trips(far_cache, proxy, call) == 1
-
-
-@pytest.mark.parametrize("call", AND_ITS_INDEXES.values(), ids=AND_ITS_INDEXES)
-def test_a_write_that_does_not_know_whose_the_session_is_is_one_more_for_its_indexes(
-    far_cache: Any, proxy: CountingProxy, call: Callable[[Any], object]
-) -> None:
-    assert round_trips(far_cache, proxy, call) == 2
-
-
-def test_saving_a_loaded_session_is_one_round_trip(far_cache: Any, proxy: CountingProxy) -> None:
+def test_a_loaded_session_is_read_in_none_and_saved_in_one(far_cache: Any, proxy: CountingProxy) -> None:
     session = far_cache.get_session("owned", last_n_runs=2)
+    proxy.reset()
+    assert session.to_dict()["runs"]
+    assert proxy.round_trips == 0
     session.metadata["k"] = 1
     session.runs[0].content = "changed"
     session.runs.append(owned(99))
-    proxy.reset()
 
     far_cache.upsert_session(session, expect_rev=session.rev)
 
     assert proxy.round_trips == 1
 
 
-def test_reading_bodies_of_a_loaded_session_is_none(far_cache: Any, proxy: CountingProxy) -> None:
-    session = far_cache.get_session("owned")
-    proxy.reset()
-
-    assert session.to_dict()["runs"]
-    assert proxy.round_trips == 0
-
-
-@pytest.mark.parametrize("call", ["get_session", "get_sessions"])
-def test_a_read_that_touches_is_one_round_trip(
-    make_far_cache: Any, far_cache: Any, proxy: CountingProxy, call: str
-) -> None:
-    cache = make_far_cache(touch_on_read=True)
-    arguments: Any = "plain" if call == "get_session" else ["plain", "absent"]
-
-    assert round_trips(cache, proxy, lambda cache: getattr(cache, call)(arguments)) == 1
-
-
 def test_a_read_does_not_fetch_what_it_does_not_return(far_cache: Any, proxy: CountingProxy) -> None:
-    far_cache.upsert_runs("plain", [run(number, events=["x" * 10_000]) for number in range(100, 150)])
-    received = {}
-    for name, call in {
-        "one": lambda: far_cache.get_run("plain", "r1"),
-        "newest": lambda: far_cache.get_session("plain", last_n_runs=2),
-        "metadata": lambda: far_cache.get_session("plain", last_n_runs=0),
-        "history": lambda: far_cache.get_chat_history("plain"),
-    }.items():
+    far_cache.upsert_runs("plain", [a_run(f"r{n}", n, events=["x" * 10_000]) for n in range(100, 150)])
+
+    for call, least, most in (
+        (lambda: far_cache.get_run("plain", "r1"), 0, 1_000),
+        (lambda: far_cache.get_session("plain", last_n_runs=2), 20_000, 22_000),
+        (lambda: far_cache.get_session("plain", last_n_runs=0), 0, 1_000),
+        (lambda: far_cache.get_chat_history("plain"), 0, 20_000),
+    ):
         proxy.reset()
-        call()
-        received[name] = proxy.bytes_received
-
-    assert received["one"] < 1_000
-    assert 20_000 < received["newest"] < 22_000
-    assert received["metadata"] < 1_000
-    assert received["history"] < 20_000
+        assert call()
+        assert least < proxy.bytes_received < most
 
 
-def test_an_upsert_of_a_run_costs_the_same_whatever_the_length(far_cache: Any, proxy: CountingProxy) -> None:
+def test_upsert_run_costs_the_same_at_any_length(far_cache: Any, proxy: CountingProxy) -> None:
     sent = []
     for first in (1_000, 2_000):
-        far_cache.upsert_runs("plain", [run(number) for number in range(first, first + 400)])
-        far_cache.upsert_run("plain", run(first + 900))
+        far_cache.upsert_runs("plain", [a_run(f"r{number}", number) for number in range(first, first + 401)])
         proxy.reset()
-        far_cache.upsert_run("plain", run(first + 901))
+        far_cache.upsert_run("plain", a_run(f"r{first + 900}", first + 900))
         sent.append((proxy.round_trips, proxy.bytes_sent, proxy.bytes_received))
 
     assert sent[0] == sent[1]
 
 
 @pytest.mark.parametrize("call", ["upsert_session", "upsert_run", "get_run", "delete_session"])
-def test_a_script_that_the_server_does_not_know_is_one_more(
+def test_a_script_that_is_not_known_is_one_more(
     far_cache: Any, proxy: CountingProxy, redis_server: RedisServer, call: str
 ) -> None:
     with redis_server.client() as admin:
@@ -202,5 +167,4 @@ def test_calls_one_after_the_other_share_a_connection(far_cache: Any, proxy: Cou
     for call in ONE.values():
         call(far_cache)
 
-    assert proxy.connections == 0
-    assert proxy.open_connections == 1
+    assert (proxy.connections, proxy.open_connections) == (0, 1)

@@ -1,1 +1,1 @@
-"""The benchmark: sessioncache and its rivals, side by side on one real Redis. Run it with scripts/bench."""
+"""The benchmark: sessioncache beside what else there is, on one real Redis. Run it with scripts/bench."""

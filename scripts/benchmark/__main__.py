@@ -15,19 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from support.servers import RedisServer
 
-from . import (  # noqa: F401 - they put their rows into the table
-    concurrency_row,
-    footprint_rows,
-    lines,
-    plot,
-    processes_row,
-    reading_rows,
-    report,
-    rows,
-    writing_rows,
-)
+from . import comparison, lengths, plot, report, rows
 from . import costs as costs_table
-from .stage import Stage
+from .fixture import Fixture
 from .systems import SYSTEMS
 
 SECONDS: Final = 4.0
@@ -73,30 +63,30 @@ def main() -> int:
             transient=True,
         ) as progress,
     ):
-        Benchmark(chosen, Stage(server, quick=chosen.quick), progress).run(console)
+        Benchmark(chosen, Fixture(server, quick=chosen.quick), progress).run(console)
     return 0
 
 
 class Benchmark:
     """One run of the benchmark: what was chosen, and what came out."""
 
-    def __init__(self, chosen: argparse.Namespace, stage: Stage, progress: Progress) -> None:
+    def __init__(self, chosen: argparse.Namespace, fixture: Fixture, progress: Progress) -> None:
         self._only = frozenset(chosen.only)
         self._without = frozenset(chosen.without)
         self._seconds = chosen.seconds or (QUICK_SECONDS if chosen.quick else SECONDS)
         self._is_whole = not (self._only or self._without or chosen.quick)
         self._output: Path | None = chosen.output
-        self._stage = stage
-        self._results: list[rows.Result] = []
-        self._points: list[lines.Point] = []
+        self._fixture = fixture
+        self._results: list[comparison.Result] = []
+        self._points: list[lengths.Point] = []
         self._costs: list[costs_table.Cost] = []
         self._todo = rows.chosen(self._only)
         self._lengths = (
-            (lines.QUICK_LENGTHS if chosen.quick else lines.LENGTHS) if self._has("lengths") else ()
+            (lengths.QUICK_LENGTHS if chosen.quick else lengths.LENGTHS) if self._has("lengths") else ()
         )
         self._progress = progress
         self._bar = progress.add_task("", total=len(self._todo) + len(self._lengths) + self._has("costs"))
-        stage.say = self._say
+        fixture.say = self._say
 
     def _has(self, part: str) -> bool:
         return not self._only or part in self._only
@@ -109,7 +99,7 @@ class Benchmark:
         asyncio.run(self._measure())
         if self._has("costs") and "sessioncache" not in self._without:
             self._say("round trips and bytes")
-            self._costs = costs_table.measure(self._stage)
+            self._costs = costs_table.measure(self._fixture)
         self._progress.stop()
         self._show(console)
         self._write(console)
@@ -117,14 +107,14 @@ class Benchmark:
     async def _measure(self) -> None:
         for row in self._todo:
             self._say(row.call)
-            reason = rows.why_not(row, self._without)
-            duel = None if reason else await row.measure(self._stage, self._seconds)
-            self._results.append(rows.Result(row, duel, reason))
+            reason = comparison.why_not(row, self._without)
+            pair = None if reason else await row.measure(self._fixture, self._seconds)
+            self._results.append(comparison.Result(row, pair, reason))
             self._progress.advance(self._bar)
         for runs in self._lengths:
-            self._points += await lines.measure(self._stage, runs, self._without, self._seconds)
+            self._points += await lengths.measure(self._fixture, runs, self._without, self._seconds)
             self._progress.advance(self._bar)
-        await self._stage.awaited.aclose()
+        await self._fixture.awaited.aclose()
 
     def _show(self, console: Console) -> None:
         if self._results:
@@ -139,7 +129,7 @@ class Benchmark:
             SCRIPTS if self._is_whole else Path(tempfile.gettempdir()) / "sessioncache-bench"
         )
         folder.mkdir(parents=True, exist_ok=True)
-        about = report.versions(self._stage.client("cache"))
+        about = report.versions(self._fixture.client("cache"))
         report.write_json(folder / "bench.json", about, self._results, self._points, self._costs)
         if self._points:
             plot.draw(self._points, folder / "bench.svg")

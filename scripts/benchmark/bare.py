@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgpack
 import redis
 
-from .stage import Stage, cache_keys
+from .fixture import Fixture, cache_keys
 
 START_OF_HEAD: Final = b":\x01"
 """What stands right before msgpack's bytes in a head as it is stored."""
@@ -48,22 +48,22 @@ def unpack_heads(members: Sequence[bytes]) -> list[Any]:
     return [msgpack.unpackb(member[member.index(START_OF_HEAD) + len(START_OF_HEAD) :]) for member in members]
 
 
-def all_packed(stage: Stage, session_id: str) -> bytes:
+def all_packed(fixture: Fixture, session_id: str) -> bytes:
     """Return every head and body of a session as one packed list."""
     _, runs_key = cache_keys(session_id)
-    heads = unpack_heads(stage.bare.zrange(runs_key, 1, "+inf", byscore=True))
-    bodies = stage.bare.zrange(runs_key, "-inf", -1, byscore=True)
+    heads = unpack_heads(fixture.bare.zrange(runs_key, 1, "+inf", byscore=True))
+    bodies = fixture.bare.zrange(runs_key, "-inf", -1, byscore=True)
     return msgpack.packb([*heads, *(msgpack.unpackb(body[BODY_PREFIX:]) for body in bodies)])
 
 
 class RawSocket:
     """A socket that sends bytes made beforehand, and reads as many as the answer has."""
 
-    def __init__(self, stage: Stage, database: str, *commands: Sequence[bytes | str]) -> None:
+    def __init__(self, fixture: Fixture, database: str, *commands: Sequence[bytes | str]) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(stage.server.socket_path)
+        self._socket.connect(fixture.server.socket_path)
         self._socket.settimeout(30)
-        connection = stage.client(database).connection_pool.make_connection()
+        connection = fixture.client(database).connection_pool.make_connection()
         pack = connection.pack_command
         self._socket.sendall(b"".join(pack("SELECT", connection.db)))
         self._socket.recv(len(b"+OK\r\n"))

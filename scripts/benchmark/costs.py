@@ -11,8 +11,8 @@ import msgpack
 from sessioncache import SessionCache
 from support.wire import CountingProxy
 
-from . import sample, systems
-from .stage import DATABASES, Stage
+from . import dataset, systems
+from .fixture import DATABASES, Fixture
 
 RUNS: Final = 1_000
 
@@ -48,27 +48,27 @@ def _calls(session_id: str, run_id: str) -> Calls:
             session_id, last_n_runs=10
         ),
         "get_messages(agent_id, last_n_runs=5)": lambda cache: cache.get_messages(
-            session_id, agent_id=sample.AGENT, last_n_runs=5
+            session_id, agent_id=dataset.AGENT, last_n_runs=5
         ),
         "get_messages(agent_id, limit=20)": lambda cache: cache.get_messages(
-            session_id, agent_id=sample.AGENT, limit=20
+            session_id, agent_id=dataset.AGENT, limit=20
         ),
         "upsert_run": lambda cache: cache.upsert_run(session_id, *systems.new_runs(session_id, 1)),
         "update_session_state": lambda cache: cache.update_session_state(session_id, {"step": 3}),
     }
 
 
-def measure(stage: Stage) -> list[Cost]:
+def measure(fixture: Fixture) -> list[Cost]:
     """Measure every call that there is on a session of `RUNS` runs, and a page of a list."""
-    session_id = stage.session(RUNS)
-    run_id = next(sample.run_records(session_id, 1))["run_id"]
+    session_id = fixture.session(RUNS)
+    run_id = next(dataset.run_records(session_id, 1))["run_id"]
     costs = []
-    with CountingProxy(stage.server.socket_path) as proxy:
+    with CountingProxy(fixture.server.socket_path) as proxy:
         with _cache(proxy, "cache") as cache:
             for name, call in _calls(session_id, run_id).items():
                 costs.append(_cost(proxy, cache, name, call))
             costs += _refresh(proxy, cache, session_id)
-        costs += _listing(stage, proxy)
+        costs += _listing(fixture, proxy)
     return costs
 
 
@@ -105,11 +105,13 @@ def _refresh(proxy: CountingProxy, cache: SessionCache, session_id: str) -> list
     return [unchanged, Cost("refresh(session), one run added", proxy.round_trips, proxy.bytes_received)]
 
 
-def _listing(stage: Stage, proxy: CountingProxy) -> list[Cost]:
-    stage.listing_cache()
+def _listing(fixture: Fixture, proxy: CountingProxy) -> list[Cost]:
+    fixture.listing_cache()
     calls: Calls = {
-        f"list_sessions(limit=20) of {stage.listed:,} sessions": lambda cache: cache.list_sessions(limit=20),
-        f"list_sessions(user_id, limit=20) of {stage.listed:,}": lambda cache: cache.list_sessions(
+        f"list_sessions(limit=20) of {fixture.listed:,} sessions": lambda cache: cache.list_sessions(
+            limit=20
+        ),
+        f"list_sessions(user_id, limit=20) of {fixture.listed:,}": lambda cache: cache.list_sessions(
             user_id="user-7", limit=20
         ),
     }

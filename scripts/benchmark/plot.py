@@ -10,7 +10,7 @@ from typing import Final
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from .lines import TITLES, Point
+from .lengths import TITLES, Point
 
 COLORS: Final = {
     "sessioncache": "#c2185b",

@@ -15,10 +15,10 @@ import msgpack
 import redis
 from rich.table import Table
 
+from .comparison import Result
 from .costs import Cost
-from .lines import TITLES, Point
-from .rows import Result
-from .timing import FEWEST, Duel, Sample
+from .lengths import TITLES, Point
+from .timing import FEWEST, Pair, Sample
 
 THREE_DIGITS: Final = 100
 """From here on three digits stand ahead of the point."""
@@ -46,13 +46,13 @@ def ratios(results: Sequence[Result]) -> Table:
 
 
 def _measured(result: Result) -> tuple[str, str, str, str]:
-    if result.duel is None:
+    if result.pair is None:
         return "", "", "", ""
     ratio, low, high = result.ratio
     spread = "" if low == high else f" ({_number(low)}-{_number(high)})"
     limit = _number(result.limit_ratio[0]) if result.limit_ratio else ""
-    duel = result.duel
-    return amount(duel.ours, duel.unit), amount(duel.theirs, duel.unit), _number(ratio) + spread, limit
+    pair = result.pair
+    return amount(pair.ours, pair.unit), amount(pair.theirs, pair.unit), _number(ratio) + spread, limit
 
 
 def _number(ratio: float) -> str:
@@ -69,7 +69,7 @@ def amount(sample: Sample, unit: str) -> str:
 
 
 def lengths(points: Sequence[Point]) -> Table:
-    """Return the table of the plot's lines."""
+    """Return the table of the plot's lengths."""
     runs = sorted({point.runs for point in points})
     caption = f"Medians of many batches of calls; what takes longer than a batch is called {FEWEST} times."
     table = Table(title="By the length of the session", caption=caption)
@@ -141,18 +141,18 @@ def _row(result: Result) -> dict[str, Any]:
         "verdict": result.verdict,
         "note": row.note,
     }
-    return found | _figures(result, result.duel) if result.duel else found
+    return found | _figures(result, result.pair) if result.pair else found
 
 
-def _figures(result: Result, duel: Duel) -> dict[str, Any]:
+def _figures(result: Result, pair: Pair) -> dict[str, Any]:
     figures = {
-        "unit": duel.unit,
-        "ours": duel.ours.as_dict(),
-        "theirs": duel.theirs.as_dict(),
+        "unit": pair.unit,
+        "ours": pair.ours.as_dict(),
+        "theirs": pair.theirs.as_dict(),
         "ratio": _spread(result.ratio),
     }
-    if duel.limit and result.limit_ratio:
-        figures |= {"limit": duel.limit.as_dict(), "limit ratio": _spread(result.limit_ratio)}
+    if pair.limit and result.limit_ratio:
+        figures |= {"limit": pair.limit.as_dict(), "limit ratio": _spread(result.limit_ratio)}
     return figures
 
 

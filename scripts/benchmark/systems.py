@@ -15,9 +15,9 @@ from sessioncache.operations.context import Context
 from sessioncache.operations.upsert import upsert_runs
 from sessioncache.transport.flow import Command
 
-from . import bare, sample
-from .stage import Stage
-from .timing import Contestant
+from . import bare, dataset
+from .fixture import Fixture
+from .timing import Candidate
 
 if TYPE_CHECKING:
     from agents.extensions.memory import RedisSession
@@ -31,9 +31,9 @@ MAX_ADDED: Final = 30
 _numbers: Final = itertools.count(1_000_000, 1_000)
 
 
-def new_records(session_id: str, count: int) -> list[sample.Json]:
+def new_records(session_id: str, count: int) -> list[dataset.Json]:
     """Make runs that no session has yet."""
-    return list(sample.run_records(session_id, count, first=next(_numbers)))
+    return list(dataset.run_records(session_id, count, first=next(_numbers)))
 
 
 def new_runs(session_id: str, count: int) -> list[WorkflowRunOutput]:
@@ -41,112 +41,114 @@ def new_runs(session_id: str, count: int) -> list[WorkflowRunOutput]:
     return [WorkflowRunOutput.from_dict(record) for record in new_records(session_id, count)]
 
 
-def cache_last(stage: Stage, runs: int) -> Contestant:
+def cache_last(fixture: Fixture, runs: int) -> Candidate:
     """Read the last turns from sessioncache."""
-    session_id = stage.session(runs)
-    return Contestant(lambda _: stage.cache.get_session(session_id, last_n_runs=LAST))
+    session_id = fixture.session(runs)
+    return Candidate(lambda _: fixture.cache.get_session(session_id, last_n_runs=LAST))
 
 
-def cache_add(stage: Stage, runs: int) -> Contestant:
+def cache_add(fixture: Fixture, runs: int) -> Candidate:
     """Add a run to a session of sessioncache."""
-    session_id = stage.session(runs)
-    return Contestant(
-        lambda run: stage.cache.upsert_run(session_id, run),
+    session_id = fixture.session(runs)
+    return Candidate(
+        lambda run: fixture.cache.upsert_run(session_id, run),
         lambda count: new_runs(session_id, count),
-        lambda given: [stage.cache.delete_run(session_id, run.run_id) for run in given],
+        lambda given: [fixture.cache.delete_run(session_id, run.run_id) for run in given],
         max_batch=MAX_ADDED,
     )
 
 
-def script_add(stage: Stage, runs: int) -> Contestant:
+def script_add(fixture: Fixture, runs: int) -> Candidate:
     """Add a run by the cache's script alone: the command is made off the clock, and sent by redis-py."""
-    session_id = stage.session(runs)
+    session_id = fixture.session(runs)
 
     def command(run: WorkflowRunOutput) -> Command:
-        call = Context(topology=stage.cache.transport.topology, timeout=5.0, settings=stage.cache.settings)
+        call = Context(
+            topology=fixture.cache.transport.topology, timeout=5.0, settings=fixture.cache.settings
+        )
         (sent,) = next(upsert_runs(call, session_id, [run])).commands
         return sent
 
-    return Contestant(
-        lambda pair: stage.bare.execute_command(*pair[1]),
+    return Candidate(
+        lambda given: fixture.bare.execute_command(*given[1]),
         lambda count: [(run.run_id, command(run)) for run in new_runs(session_id, count)],
-        lambda given: [stage.cache.delete_run(session_id, run_id) for run_id, _ in given],
+        lambda given: [fixture.cache.delete_run(session_id, run_id) for run_id, _ in given],
         max_batch=MAX_ADDED,
     )
 
 
-def cache_replace(stage: Stage, runs: int) -> Contestant:
+def cache_replace(fixture: Fixture, runs: int) -> Candidate:
     """Replace runs of a session of sessioncache."""
-    session_id = stage.session(runs)
-    stored = [WorkflowRunOutput.from_dict(record) for record in sample.run_records(session_id, runs)]
-    return Contestant(
-        lambda run: stage.cache.upsert_run(session_id, run),
+    session_id = fixture.session(runs)
+    stored = [WorkflowRunOutput.from_dict(record) for record in dataset.run_records(session_id, runs)]
+    return Candidate(
+        lambda run: fixture.cache.upsert_run(session_id, run),
         lambda count: list(itertools.islice(itertools.cycle(stored), count)),
     )
 
 
-def agno_last(stage: Stage, runs: int) -> Contestant:
+def agno_last(fixture: Fixture, runs: int) -> Candidate:
     """Read the last turns from agno."""
     from agno.db.base import SessionType  # noqa: PLC0415 - slow to import, may be left out
 
-    session_id = stage.agno_session(runs)
-    read = functools.partial(stage.agno.get_session, session_id, SessionType.WORKFLOW)
-    return Contestant(lambda _: read(runs_limit=LAST))
+    session_id = fixture.agno_session(runs)
+    read = functools.partial(fixture.agno.get_session, session_id, SessionType.WORKFLOW)
+    return Candidate(lambda _: read(runs_limit=LAST))
 
 
-def agno_add(stage: Stage, runs: int) -> Contestant:
+def agno_add(fixture: Fixture, runs: int) -> Candidate:
     """Add a run to a session of agno."""
     from agno.run.workflow import WorkflowRunOutput as AgnoRun  # noqa: PLC0415 - slow to import, may be left out
 
-    session_id = stage.agno_session(runs)
+    session_id = fixture.agno_session(runs)
     upsert = functools.partial(
-        stage.agno.upsert_run, session_id=session_id, user_id=sample.USER, run_index=runs
+        fixture.agno.upsert_run, session_id=session_id, user_id=dataset.USER, run_index=runs
     )
-    return Contestant(
+    return Candidate(
         upsert,
         lambda count: [AgnoRun.from_dict(record) for record in new_records(session_id, count)],
-        lambda given: stage.agno.delete_runs([run.run_id for run in given]),
+        lambda given: fixture.agno.delete_runs([run.run_id for run in given]),
         max_batch=MAX_ADDED,
     )
 
 
-def _agents_session(stage: Stage, runs: int) -> RedisSession:
+def _agents_session(fixture: Fixture, runs: int) -> RedisSession:
     from agents.extensions.memory import RedisSession  # noqa: PLC0415 - slow to import, may be left out
 
-    return RedisSession(f"session-{runs}", redis_client=stage.awaited)
+    return RedisSession(f"session-{runs}", redis_client=fixture.awaited)
 
 
-def _agents_fill(stage: Stage, runs: int) -> None:
+def _agents_fill(fixture: Fixture, runs: int) -> None:
     """Store runs as items of a RedisSession, one each: the same bytes, in the form that it has for them."""
-    if stage.is_new("agents", runs):
-        records = sample.run_records(f"session-{runs}", runs)
+    if fixture.is_new("agents", runs):
+        records = dataset.run_records(f"session-{runs}", runs)
         items = [json.dumps(record, separators=(",", ":")) for record in records]
-        client = stage.client("agents")
+        client = fixture.client("agents")
         for start in range(0, len(items), 1000):
             client.rpush(f"agents:session:session-{runs}:messages", *items[start : start + 1000])
 
 
-def agents_last(stage: Stage, runs: int) -> Contestant:
+def agents_last(fixture: Fixture, runs: int) -> Candidate:
     """Read the last items from openai-agents."""
-    _agents_fill(stage, runs)
-    session = _agents_session(stage, runs)
+    _agents_fill(fixture, runs)
+    session = _agents_session(fixture, runs)
 
     async def read(_: Any) -> Any:
         return await session.get_items(limit=LAST)
 
-    return Contestant(read)
+    return Candidate(read)
 
 
-def agents_add(stage: Stage, runs: int) -> Contestant:
+def agents_add(fixture: Fixture, runs: int) -> Candidate:
     """Add an item to a session of openai-agents."""
-    _agents_fill(stage, runs)
-    session = _agents_session(stage, runs)
+    _agents_fill(fixture, runs)
+    session = _agents_session(fixture, runs)
 
     async def add(record: Any) -> None:
         await session.add_items([record])
 
-    client = stage.client("agents")
-    return Contestant(
+    client = fixture.client("agents")
+    return Candidate(
         add,
         lambda count: new_records(session.session_id, count),
         lambda given: client.ltrim(f"agents:session:{session.session_id}:messages", 0, -len(given) - 1),
@@ -154,74 +156,74 @@ def agents_add(stage: Stage, runs: int) -> Contestant:
     )
 
 
-def _blob(stage: Stage, runs: int) -> str:
+def _blob(fixture: Fixture, runs: int) -> str:
     session_id = f"session-{runs}"
-    if stage.is_new("json", runs):
-        record = sample.session_record(session_id)
-        record["runs"] = list(sample.run_records(session_id, runs))
-        stage.blobs.set(session_id, json.dumps(record))
+    if fixture.is_new("json", runs):
+        record = dataset.session_record(session_id)
+        record["runs"] = list(dataset.run_records(session_id, runs))
+        fixture.blobs.set(session_id, json.dumps(record))
     return session_id
 
 
-def json_last(stage: Stage, runs: int) -> Contestant:
+def json_last(fixture: Fixture, runs: int) -> Candidate:
     """Read the last turns from a session in one JSON text: all of it."""
-    key = _blob(stage, runs)
-    return Contestant(lambda _: json.loads(stage.blobs.get(key))["runs"][-LAST:])
+    key = _blob(fixture, runs)
+    return Candidate(lambda _: json.loads(fixture.blobs.get(key))["runs"][-LAST:])
 
 
-def json_add(stage: Stage, runs: int) -> Contestant:
+def json_add(fixture: Fixture, runs: int) -> Candidate:
     """Add a run to a session in one JSON text: read, append, write."""
-    key = _blob(stage, runs)
-    text = stage.blobs.get(key)
+    key = _blob(fixture, runs)
+    text = fixture.blobs.get(key)
 
-    def add(record: sample.Json) -> None:
-        session = json.loads(stage.blobs.get(key))
+    def add(record: dataset.Json) -> None:
+        session = json.loads(fixture.blobs.get(key))
         session["runs"].append(record)
-        stage.blobs.set(key, json.dumps(session))
+        fixture.blobs.set(key, json.dumps(session))
 
-    return Contestant(
+    return Candidate(
         add,
         lambda count: new_records(key, count),
-        lambda _: stage.blobs.set(key, text),
+        lambda _: fixture.blobs.set(key, text),
         max_batch=MAX_ADDED,
     )
 
 
-def bare_last(stage: Stage, runs: int) -> Contestant:
+def bare_last(fixture: Fixture, runs: int) -> Candidate:
     """Read the same bytes with redis-py alone."""
-    session_id = stage.session(runs)
-    return Contestant(lambda _: bare.fetch(stage.bare, session_id, LAST))
+    session_id = fixture.session(runs)
+    return Candidate(lambda _: bare.fetch(fixture.bare, session_id, LAST))
 
 
-def bare_add(stage: Stage, runs: int) -> Contestant:
+def bare_add(fixture: Fixture, runs: int) -> Candidate:
     """Store the same bytes with redis-py alone."""
-    return Contestant(
-        lambda packed: stage.plain.set("run", packed),
+    return Candidate(
+        lambda packed: fixture.plain.set("run", packed),
         lambda count: list(itertools.islice(itertools.cycle(packed_runs()), count)),
         max_batch=MAX_ADDED,
     )
 
 
-def socket_last(stage: Stage, runs: int) -> Contestant:
+def socket_last(fixture: Fixture, runs: int) -> Candidate:
     """Read the same bytes over a socket by hand."""
-    commands = bare.lookup_commands(stage.session(runs), LAST)
-    return Contestant(bare.RawSocket(stage, "cache", *commands).exchange)
+    commands = bare.lookup_commands(fixture.session(runs), LAST)
+    return Candidate(bare.RawSocket(fixture, "cache", *commands).exchange)
 
 
-def socket_add(stage: Stage, runs: int) -> Contestant:
+def socket_add(fixture: Fixture, runs: int) -> Candidate:
     """Store the same bytes over a socket by hand."""
     median_run = sorted(packed_runs(), key=len)[len(packed_runs()) // 2]
-    return Contestant(bare.RawSocket(stage, "limit", ("SET", "run", median_run)).exchange)
+    return Candidate(bare.RawSocket(fixture, "limit", ("SET", "run", median_run)).exchange)
 
 
 @functools.cache
 def packed_runs() -> tuple[bytes, ...]:
     """Return the runs of the sample as the cache packs them: a head and a body."""
-    runs = new_runs("any", len(sample.templates()))
+    runs = new_runs("any", len(dataset.templates()))
     return tuple(msgpack.packb([run.head_dict(), run.body_dict()]) for run in runs)
 
 
-Maker = Callable[[Stage, int], Contestant]
+Maker = Callable[[Fixture, int], Candidate]
 
 SYSTEMS: Final[dict[str, tuple[Maker, Maker]]] = {
     "sessioncache": (cache_last, cache_add),
@@ -231,4 +233,4 @@ SYSTEMS: Final[dict[str, tuple[Maker, Maker]]] = {
     "redis-py": (bare_last, bare_add),
     "socket": (socket_last, socket_add),
 }
-"""Each system's contestants: to read the last runs of a session, to add one."""
+"""Each system's candidates: to read the last runs of a session, to add one."""

@@ -14,7 +14,7 @@ BATCH_SECONDS: Final = 0.003
 """Time of one batch of calls: much longer than the clock takes, much shorter than a disturbance lasts."""
 
 LONGEST_BATCH_SECONDS: Final = 0.03
-"""Time of one batch where a rival's single call takes as long: nobody is to find the caches always cold."""
+"""Time of one batch if a baseline's single call takes as long: nobody is to find the caches always cold."""
 
 MAX_BATCH: Final = 1_000
 
@@ -22,11 +22,11 @@ ROUGH_CALLS: Final = 5
 """Calls that tell how many make a batch."""
 
 FEWEST: Final = 5
-"""Batches of each contestant at the least, however slow it is."""
+"""Batches of each candidate at the least, however slow it is."""
 
 
 @dataclass
-class Contestant:
+class Candidate:
     """A call to be timed, blocking or awaited; what it is given is made before the clock starts."""
 
     call: Callable[[Any], Any]
@@ -89,8 +89,8 @@ class Sample:
 
 
 @dataclass
-class Duel:
-    """What two contestants took, and the ratio of each pair of neighbours (ours over theirs)."""
+class Pair:
+    """What two candidates took, and the ratio of each pair of neighbours (ours over theirs)."""
 
     ours: Sample
     theirs: Sample
@@ -113,26 +113,28 @@ def _ratio(one: Sample, other: Sample) -> Sample:
     return Sample([a / b for a, b in zip(one.values, other.values, strict=True)])
 
 
-async def duel(ours: Contestant, theirs: Contestant, seconds: float, limit: Contestant | None = None) -> Duel:
-    """Time contestants in alternation for about so long, the first of one round the last of the next."""
-    contestants = [ours, theirs, limit] if limit else [ours, theirs]
-    return Duel(*await measure_all(contestants, seconds))
+async def measure_pair(
+    ours: Candidate, theirs: Candidate, seconds: float, limit: Candidate | None = None
+) -> Pair:
+    """Time candidates in alternation for about so long, the first of one round the last of the next."""
+    candidates = [ours, theirs, limit] if limit else [ours, theirs]
+    return Pair(*await measure_all(candidates, seconds))
 
 
-async def measure_all(contestants: Sequence[Contestant], seconds: float) -> list[Sample]:
-    """Time contestants in turn, round after round, for about so long; return their samples in order."""
-    rough = [await contestant.rough() for contestant in contestants]
+async def measure_all(candidates: Sequence[Candidate], seconds: float) -> list[Sample]:
+    """Time candidates in turn, round after round, for about so long; return their samples in order."""
+    rough = [await candidate.rough() for candidate in candidates]
     batch_seconds = max(BATCH_SECONDS, min(max(rough), LONGEST_BATCH_SECONDS))
-    for contestant, call_seconds in zip(contestants, rough, strict=True):
-        contestant.batch = max(1, min(int(batch_seconds / call_seconds), contestant.max_batch))
-    samples = [Sample() for _ in contestants]
+    for candidate, call_seconds in zip(candidates, rough, strict=True):
+        candidate.batch = max(1, min(int(batch_seconds / call_seconds), candidate.max_batch))
+    samples = [Sample() for _ in candidates]
     gc.collect()
     gc.freeze()  # what the benchmark itself holds is not to be searched for garbage in somebody's time
-    per_round = sum(t * c.batch for t, c in zip(rough, contestants, strict=True))
-    order = list(zip(contestants, samples, strict=True))
+    per_round = sum(t * c.batch for t, c in zip(rough, candidates, strict=True))
+    order = list(zip(candidates, samples, strict=True))
     for _ in range(max(FEWEST, int(seconds / per_round))):
-        for contestant, sample in order:
-            sample.values.append(await contestant.time_batch())
+        for candidate, sample in order:
+            sample.values.append(await candidate.time_batch())
         order.reverse()
     gc.unfreeze()
     return samples

@@ -1,13 +1,12 @@
-"""The rows of the table: a call, its rival, and the ratio to be reached."""
+"""A row of the table: a call, its baseline, the ratio to be reached, and what came out."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
 
-from .stage import Stage
-from .timing import Duel, Sample
+from .fixture import Fixture
+from .timing import Pair, Sample
 
 
 @dataclass(frozen=True)
@@ -35,35 +34,34 @@ class Target:
 class Row:
     """One line of the table."""
 
-    group: str
     call: str
     against: str
-    rival: str
+    baseline: str
     """The system that has to take part: a name that `--without` knows, or empty for sessioncache itself."""
     target: Target
-    measure: Callable[[Stage, float], Awaitable[Duel]]
+    measure: Callable[[Fixture, float], Awaitable[Pair]]
     """Takes how many seconds the measurement may last, about."""
     note: str = ""
 
 
 @dataclass
 class Result:
-    """What came out of a row: a duel, or why there is none."""
+    """What came out of a row: a pair, or why there is none."""
 
     row: Row
-    duel: Duel | None = None
+    pair: Pair | None = None
     why_not: str = ""
 
     @property
     def ratio(self) -> tuple[float, float, float]:
         """Return the ratio as the target counts it: its median and quartiles."""
-        assert self.duel is not None
-        return self._counted(self.duel.ratio)
+        assert self.pair is not None
+        return self._counted(self.pair.ratio)
 
     @property
     def limit_ratio(self) -> tuple[float, float, float] | None:
         """Return the ratio that bare commands reach, counted as `ratio`; None where they were not run."""
-        limit = self.duel and self.duel.limit_ratio
+        limit = self.pair and self.pair.limit_ratio
         return self._counted(limit) if limit else None
 
     def _counted(self, sample: Sample) -> tuple[float, float, float]:
@@ -75,52 +73,12 @@ class Result:
     @property
     def verdict(self) -> str:
         """Return met, missed, or why there is no telling."""
-        if self.duel is None:
+        if self.pair is None:
             return self.why_not
         return "met" if self.row.target.is_met(self.ratio[0]) else "missed"
 
 
-GROUPS: Final = (
-    "lookups",
-    "history",
-    "writes",
-    "listing",
-    "concurrency",
-    "processes",
-    "memory",
-    "imports",
-)
-"""Parts of the table, in its order."""
-
-ROWS: Final[list[Row]] = []
-"""All rows."""
-
-
-def row(
-    group: str,
-    call: str,
-    against: str,
-    rival: str,
-    target: Target,
-    *,
-    note: str = "",
-) -> Callable[[Callable[[Stage, float], Awaitable[Duel]]], Any]:
-    """Add a row to the table: the function decorated measures it."""
-
-    def add(measure: Callable[[Stage, float], Awaitable[Duel]]) -> Any:
-        ROWS.append(Row(group, call, against, rival, target, measure, note))
-        return measure
-
-    return add
-
-
-def chosen(groups: frozenset[str]) -> list[Row]:
-    """Return the rows of some groups, or of all where none is named, in the order of the table."""
-    found = [row for row in ROWS if not groups or row.group in groups]
-    return sorted(found, key=lambda row: GROUPS.index(row.group))
-
-
 def why_not(found: Row, without: frozenset[str]) -> str:
     """Return why a row cannot be measured; empty if it can."""
-    left_out = without & {found.rival, "sessioncache"}
+    left_out = without & {found.baseline, "sessioncache"}
     return f"without {', '.join(sorted(left_out))}" if left_out else ""

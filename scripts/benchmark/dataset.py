@@ -71,24 +71,24 @@ def session(session_id: str, runs: int = 0, user_id: str = USER) -> WorkflowSess
 
 def run_records(session_id: str, count: int, user_id: str = USER, first: int = 0) -> Iterator[Json]:
     """Make runs as dicts, oldest first, always the same ones for the same arguments."""
-    dice = random.Random(f"{session_id} {first}")
+    rng = random.Random(f"{session_id} {first}")
     for number in range(first, first + count):
         template = templates()[number % len(templates())]
-        yield _renewed(template, session_id, user_id, number, dice)
+        yield _renewed(template, session_id, user_id, number, rng)
 
 
-def _renewed(template: Json, session_id: str, user_id: str, number: int, dice: random.Random) -> Json:
+def _renewed(template: Json, session_id: str, user_id: str, number: int, rng: random.Random) -> Json:
     run = copy.deepcopy(template)
-    run |= {"run_id": _new_id(dice), "session_id": session_id, "user_id": user_id, "workflow_id": WORKFLOW}
+    run |= {"run_id": _new_id(rng), "session_id": session_id, "user_id": user_id, "workflow_id": WORKFLOW}
     run["created_at"] = FIRST_CREATED_AT + number
     for place, executor_run in enumerate(run["step_executor_runs"]):
-        executor_run |= {"run_id": _new_id(dice), "parent_run_id": run["run_id"], "session_id": session_id}
+        executor_run |= {"run_id": _new_id(rng), "parent_run_id": run["run_id"], "session_id": session_id}
         if "agent_id" in executor_run:
             executor_run["agent_id"] = f"agent-{place}"
         for message in executor_run.get("messages", ()):
-            message["id"] = _new_id(dice)
+            message["id"] = _new_id(rng)
     return run
 
 
-def _new_id(dice: random.Random) -> str:
-    return str(uuid.UUID(int=dice.getrandbits(128), version=4))
+def _new_id(rng: random.Random) -> str:
+    return str(uuid.UUID(int=rng.getrandbits(128), version=4))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .stage import Stage
+from .fixture import Fixture
 from .systems import LAST, SYSTEMS
 from .timing import Sample, measure_all
 
@@ -29,13 +29,13 @@ class Point:
         return {"system": self.system, "call": self.title, "runs": self.runs, **self.sample.as_dict()}
 
 
-async def measure(stage: Stage, runs: int, without: frozenset[str], seconds: float) -> list[Point]:
+async def measure(fixture: Fixture, runs: int, without: frozenset[str], seconds: float) -> list[Point]:
     """Measure all systems in turn, at one length."""
     points = []
     systems = [name for name in SYSTEMS if name not in without]
     for number, title in enumerate(TITLES):
-        contestants = [SYSTEMS[name][number](stage, runs) for name in systems]
-        stage.say(f"{title}, {runs:,} runs")
-        samples = await measure_all(contestants, seconds)
+        candidates = [SYSTEMS[name][number](fixture, runs) for name in systems]
+        fixture.say(f"{title}, {runs:,} runs")
+        samples = await measure_all(candidates, seconds)
         points += [Point(name, title, runs, got) for name, got in zip(systems, samples, strict=True)]
     return points

@@ -1,4 +1,4 @@
-"""The stage of the benchmark: one private Redis, a database for each purpose, filled when needed."""
+"""The fixture of the benchmark: one private Redis, a database for each purpose, filled when needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import redis.asyncio
 
 from sessioncache import SessionCache, WorkflowRunOutput
 
-from . import sample
+from . import dataset
 
 if TYPE_CHECKING:
     from agno.db.redis import RedisDb
@@ -31,7 +31,7 @@ LISTED_USERS: Final = 100
 
 
 @dataclass
-class Stage:
+class Fixture:
     """The server, and every system's connection to its database; sessions are stored when first asked for."""
 
     server: RedisServer
@@ -92,8 +92,8 @@ class Stage:
         """Return the id of a session of so many runs that is in the cache."""
         session_id = f"session-{runs}"
         if self.is_new("cache", runs):
-            self.cache.upsert_session(sample.session(session_id))
-            records = sample.run_records(session_id, runs)
+            self.cache.upsert_session(dataset.session(session_id))
+            records = dataset.run_records(session_id, runs)
             self.cache.upsert_runs(session_id, map(WorkflowRunOutput.from_dict, records))
         return session_id
 
@@ -101,7 +101,7 @@ class Stage:
         """Return the id of a session of so many runs, the same, that is in agno's database."""
         session_id = f"session-{runs}"
         if self.is_new("agno", runs):
-            fill_agno(self.agno, session_id, sample.run_records(session_id, runs))
+            fill_agno(self.agno, session_id, dataset.run_records(session_id, runs))
         return session_id
 
     def is_new(self, system: str, runs: int) -> bool:
@@ -118,7 +118,7 @@ class Stage:
         cache = SessionCache.from_url(self.url("cache listing"))
         if self.is_new("cache listing", 0):
             for session_id, user_id in self._to_list():
-                cache.upsert_session(sample.session(session_id, user_id=user_id))
+                cache.upsert_session(dataset.session(session_id, user_id=user_id))
         return cache
 
     def listing_agno(self) -> RedisDb:
@@ -140,12 +140,12 @@ def cache_keys(session_id: str) -> tuple[str, str]:
 
 
 def fill_agno(
-    database: RedisDb, session_id: str, records: Iterable[sample.Json], user_id: str = sample.USER
+    database: RedisDb, session_id: str, records: Iterable[dataset.Json], user_id: str = dataset.USER
 ) -> None:
     """Store a session the way agno does: the session, then each run."""
     from agno.session import WorkflowSession  # noqa: PLC0415 - slow to import, may be left out
 
-    stored = WorkflowSession.from_dict(sample.session_record(session_id, user_id))
+    stored = WorkflowSession.from_dict(dataset.session_record(session_id, user_id))
     assert stored is not None
     database.upsert_session(stored)
     for number, record in enumerate(records):

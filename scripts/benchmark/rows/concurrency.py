@@ -10,12 +10,11 @@ from typing import Any, Final
 import redis.asyncio
 
 import sessioncache
-
-from . import bare
-from .rows import Target, row
-from .stage import Stage
-from .systems import LAST
-from .timing import FEWEST, Duel, Sample
+from benchmark import bare
+from benchmark.comparison import Row, Target
+from benchmark.fixture import Fixture
+from benchmark.systems import LAST
+from benchmark.timing import FEWEST, Pair, Sample
 
 AT_ONCE: Final = 500
 """Lookups that wait at the same time."""
@@ -25,16 +24,9 @@ CONNECTIONS: Final = 32
 RUNS: Final = 1_000
 
 
-@row(
-    "concurrency",
-    f"{AT_ONCE} get_session(last_n_runs={LAST}) at once, asyncio: lookups/s",
-    f"redis.asyncio, the same bytes, {CONNECTIONS} connections each",
-    "redis-py",
-    Target(0.8, throughput=True),
-)
-async def _throughput(stage: Stage, seconds: float) -> Duel:
-    session_id = stage.session(RUNS)
-    url = f"{stage.url('cache')}&max_connections={CONNECTIONS}"
+async def _throughput(fixture: Fixture, seconds: float) -> Pair:
+    session_id = fixture.session(RUNS)
+    url = f"{fixture.url('cache')}&max_connections={CONNECTIONS}"
     pool = redis.asyncio.BlockingConnectionPool.from_url(url, timeout=None)
     client = redis.asyncio.Redis(connection_pool=pool)
 
@@ -56,7 +48,7 @@ async def _throughput(stage: Stage, seconds: float) -> Duel:
             theirs.values.append(await _rate(fetch))
     await client.aclose()
     await pool.aclose()
-    return Duel(ours, theirs, unit="/s")
+    return Pair(ours, theirs, unit="/s")
 
 
 async def _rate(call: Callable[[], Awaitable[Any]]) -> float:
@@ -64,3 +56,14 @@ async def _rate(call: Callable[[], Awaitable[Any]]) -> float:
     started = perf_counter()
     await asyncio.gather(*(call() for _ in range(AT_ONCE)))
     return AT_ONCE / (perf_counter() - started)
+
+
+ROWS: Final = (
+    Row(
+        f"{AT_ONCE} get_session(last_n_runs={LAST}) at once, asyncio: lookups/s",
+        f"redis.asyncio, the same bytes, {CONNECTIONS} connections each",
+        "redis-py",
+        Target(0.8, throughput=True),
+        _throughput,
+    ),
+)

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import redis
 
+from benchmark import bare, dataset
+from benchmark.comparison import Row, Target
+from benchmark.fixture import Fixture
+from benchmark.systems import LAST, packed_runs
+from benchmark.timing import Pair, Sample
 from sessioncache import SessionCache, WorkflowRunOutput
-
-from . import bare, sample
-from .rows import Target, row
-from .stage import Stage
-from .systems import LAST, packed_runs
-from .timing import Duel, Sample
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -40,35 +39,28 @@ ROUNDS: Final = 10
 QUICK_ROUNDS: Final = 2
 
 
-@row(
-    "processes",
-    f"{PROCESSES} processes, lookups and upserts 80/20, {CALLS_PER_SECOND} calls/s each: server CPU a call",
-    "redis-py, the same bytes: one MULTI, or SET",
-    "redis-py",
-    Target(1.5),
-)
-async def _server_time(stage: Stage, seconds: float) -> Duel:
+async def _server_time(fixture: Fixture, seconds: float) -> Pair:
     for number in range(SESSIONS):
         session_id = _session_id(number)
-        stage.cache.upsert_session(sample.session(session_id, RUNS))
+        fixture.cache.upsert_session(dataset.session(session_id, RUNS))
     ours, theirs = Sample(), Sample()
-    with _Fleet(stage.url("cache")) as fleet:
-        fleet.work("sessioncache"), fleet.work("redis-py")
-        for _ in range(QUICK_ROUNDS if stage.quick else ROUNDS):
-            ours.values.append(_cpu_time(stage, fleet, "sessioncache"))
-            theirs.values.append(_cpu_time(stage, fleet, "redis-py"))
-    return Duel(ours, theirs)
+    with _Workers(fixture.url("cache")) as workers:
+        workers.work("sessioncache"), workers.work("redis-py")
+        for _ in range(QUICK_ROUNDS if fixture.quick else ROUNDS):
+            ours.values.append(_cpu_time(fixture, workers, "sessioncache"))
+            theirs.values.append(_cpu_time(fixture, workers, "redis-py"))
+    return Pair(ours, theirs)
 
 
 def _session_id(number: int) -> str:
     return f"shared-{number}"
 
 
-def _cpu_time(stage: Stage, fleet: _Fleet, system: str) -> float:
+def _cpu_time(fixture: Fixture, workers: _Workers, system: str) -> float:
     """Return the seconds of CPU that the server takes for a call (INFO cpu), its network work included."""
-    before = _cpu(stage.bare)
-    calls = fleet.work(system)
-    return (_cpu(stage.bare) - before) / calls
+    before = _cpu(fixture.bare)
+    calls = workers.work(system)
+    return (_cpu(fixture.bare) - before) / calls
 
 
 def _cpu(client: redis.Redis) -> float:
@@ -77,7 +69,7 @@ def _cpu(client: redis.Redis) -> float:
     return seconds
 
 
-class _Fleet:
+class _Workers:
     """Processes that do a round of calls when told to."""
 
     def __init__(self, url: str) -> None:
@@ -123,13 +115,13 @@ class _Worker:
     number: int
 
     def __post_init__(self) -> None:
-        self._dice = random.Random(self.number)
+        self._rng = random.Random(self.number)
         self._cache = SessionCache.from_url(self.url)
         self._client = redis.Redis.from_url(self.url)
         self._packed = itertools.cycle(packed_runs())
         self._runs = {
             session_id: itertools.cycle(
-                map(WorkflowRunOutput.from_dict, sample.run_records(session_id, RUNS))
+                map(WorkflowRunOutput.from_dict, dataset.run_records(session_id, RUNS))
             )
             for session_id in map(_session_id, range(SESSIONS))
         }
@@ -140,8 +132,8 @@ class _Worker:
         started = perf_counter()
         for number in range(CALLS):
             sleep(max(0, started + number / CALLS_PER_SECOND - perf_counter()))
-            call = read if self._dice.random() < LOOKUPS else write
-            call(_session_id(self._dice.randrange(SESSIONS)))
+            call = read if self._rng.random() < LOOKUPS else write
+            call(_session_id(self._rng.randrange(SESSIONS)))
 
     def _calls(self, system: str) -> tuple[Any, Any]:
         if system == "redis-py":
@@ -153,3 +145,15 @@ class _Worker:
             lambda session_id: self._cache.get_session(session_id, last_n_runs=LAST),
             lambda session_id: self._cache.upsert_run(session_id, next(self._runs[session_id])),
         )
+
+
+ROWS: Final = (
+    Row(
+        f"{PROCESSES} processes, lookups and upserts 80/20, "
+        f"{CALLS_PER_SECOND} calls/s each: server CPU a call",
+        "redis-py, the same bytes: one MULTI, or SET",
+        "redis-py",
+        Target(1.5),
+        _server_time,
+    ),
+)
