@@ -27,6 +27,7 @@ from sessioncache import (
     UnavailableError,
 )
 from sessioncache.storage import codec, keys
+from sessioncache.validation import MAX_ID_BYTES
 from support.samples import a_message, a_run, a_run_of, a_session
 from support.waiting import wait_for
 
@@ -271,7 +272,7 @@ def _meaning_of_a_text(name: str, value: bytes) -> str:
         value.decode()
     except UnicodeDecodeError:
         return UNREADABLE
-    return UNREADABLE if name in OWNERS and not 0 < len(value) <= keys.MAX_ID_BYTES else WHOLE
+    return UNREADABLE if name in OWNERS and not 0 < len(value) <= MAX_ID_BYTES else WHOLE
 
 
 def _is_number(value: bytes | None) -> bool:
@@ -312,7 +313,7 @@ def _with_id(stored: Stored, run_id: bytes) -> list[Move]:
 
 def damaged_runs(stored: Stored) -> Iterator[tuple[str, list[Move]]]:
     """Give each damage of the newest run, and the members it replaces."""
-    for run_id in (b"", b"x" * (keys.MAX_ID_BYTES + 1), b"\xff\xfe"):
+    for run_id in (b"", b"x" * (MAX_ID_BYTES + 1), b"\xff\xfe"):
         yield f"run id {run_id[:5]!r}", _with_id(stored, run_id)
     for kind in "hib":
         member, score = stored.newest(kind)

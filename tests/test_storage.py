@@ -19,8 +19,7 @@ from sessioncache import (
     WorkflowRunOutput,
     WorkflowSession,
 )
-from sessioncache.operations import upsert
-from sessioncache.storage import codec, keys
+from sessioncache.storage import codec, keys, scripts
 from strategies import workflow_sessions
 from support.interleaving import watched
 
@@ -506,7 +505,7 @@ def test_a_first_run_in_the_last_millisecond_of_a_session_does_not_outlive_it(
         local function call(name, ...) if name == 'PTTL' then return 0 end return real.call(name, ...) end
         local redis = {call = call, pcall = real.pcall}
     """
-    admin.execute_command("EVAL", ending + upsert.UPSERT_RUNS.text, *arguments)
+    admin.execute_command("EVAL", ending + scripts.UPSERT_RUNS, *arguments)
 
     assert -1 not in lifetimes(admin, caches)
 

@@ -87,7 +87,7 @@ ANSWERS = {
 
 
 def test_every_call_is_here() -> None:
-    assert set(CALLS) == {name for name in vars(SessionCache) if not name.startswith("_")}
+    assert set(CALLS) == {name for name in vars(SessionCache) if name[0] != "_"} - {"close", "from_url"}
 
 
 @pytest.mark.parametrize("name", CALLS)

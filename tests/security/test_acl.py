@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
-from redis_errors.reaching import a_run, disconnect, session
 
+from faults.reaching import a_run, disconnect, session
 from security.calls import calls
 from sessioncache import ConfigurationError, SessionCache, SessionCacheError, UnavailableError
 from sessioncache.storage.scripts import TRY_COMMANDS
