@@ -141,7 +141,7 @@ def test_an_id_that_is_accepted_is_its_utf8_bytes(session_id: str) -> None:
 )
 def test_what_is_no_id_is_refused_by_name(value: Any, words: str) -> None:
     with pytest.raises(InvalidArgumentError, match=rf"session_id .*{words}"):
-        keys.session_keys("prefix", value)
+        validation.encoded_id(value, "session_id")
 
 
 @pytest.mark.parametrize("prefix", ["", "a{", "a}", "{a}", "p" * 513, "\ud800", None, 5, b"p"])

@@ -175,7 +175,7 @@ def test_nothing_outside_the_prefix_is_within_reach(
 
 
 def test_the_check_tries_every_command_of_the_scripts_that_write() -> None:
-    tried = set(re.findall(r"\btry\('(\w+)'", TRY_COMMANDS.text.decode()))
+    tried = set(re.findall(r"\btry\('(\w+)'", TRY_COMMANDS.decode()))
 
     assert {name.lower() for name in tried} == _called(only_by_writes=True)
 
