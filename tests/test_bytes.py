@@ -89,6 +89,7 @@ LOOKUPS: dict[str, Callable[[Any, str], Any]] = {
     "part": lambda cache, sid: cache.get_session(sid, last_n_runs=5),
     "first runs": lambda cache, sid: list(itertools.islice(cache.iter_runs(sid, page_size=5), 5)),
     "list": lambda cache, _: cache.list_sessions(user_id="u"),
+    "add": lambda cache, sid: (cache.upsert_run(sid, a_run("new", 10**6)), cache.delete_run(sid, "new")),
     "save": lambda cache, sid: cache.upsert_run(sid, a_turn(7, 7)),
     "state": lambda cache, sid: cache.update_session_state(sid, {"k": 1}),
     "nothing new": lambda cache, sid: cache.refresh(cache.get_session(sid, last_n_runs=1)),

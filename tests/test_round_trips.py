@@ -124,31 +124,6 @@ def test_a_loaded_session_is_read_in_none_and_saved_in_one(far_cache: Any, proxy
     assert proxy.round_trips == 1
 
 
-def test_a_read_does_not_fetch_what_it_does_not_return(far_cache: Any, proxy: CountingProxy) -> None:
-    far_cache.upsert_runs("plain", [a_run(f"r{n}", n, events=["x" * 10_000]) for n in range(100, 150)])
-
-    for call, least, most in (
-        (lambda: far_cache.get_run("plain", "r1"), 0, 1_000),
-        (lambda: far_cache.get_session("plain", last_n_runs=2), 20_000, 22_000),
-        (lambda: far_cache.get_session("plain", last_n_runs=0), 0, 1_000),
-        (lambda: far_cache.get_chat_history("plain"), 0, 20_000),
-    ):
-        proxy.reset()
-        assert call()
-        assert least < proxy.bytes_received < most
-
-
-def test_upsert_run_costs_the_same_at_any_length(far_cache: Any, proxy: CountingProxy) -> None:
-    sent = []
-    for first in (1_000, 2_000):
-        far_cache.upsert_runs("plain", [a_run(f"r{number}", number) for number in range(first, first + 401)])
-        proxy.reset()
-        far_cache.upsert_run("plain", a_run(f"r{first + 900}", first + 900))
-        sent.append((proxy.round_trips, proxy.bytes_sent, proxy.bytes_received))
-
-    assert sent[0] == sent[1]
-
-
 @pytest.mark.parametrize("call", ["upsert_session", "upsert_run", "get_run", "delete_session"])
 def test_a_script_that_is_not_known_is_one_more(
     far_cache: Any, proxy: CountingProxy, redis_server: RedisServer, call: str

@@ -216,41 +216,46 @@ def test_the_time_of_a_change_is_not_that_of_the_call(cache: Any, monkeypatch: A
     assert cache.get_session("s").metadata == {"k": 1}
 
 
-async def _count_up(session: Any) -> None:
+# --- asynchronous changes
+
+
+async def count_up(session: Any) -> None:
     await asyncio.sleep(0)
     session.metadata["n"] = session.metadata.get("n", 0) + 1
 
 
-class _Object:
+class Counter:
     async def __call__(self, session: Any) -> None:
-        await _count_up(session)
+        await count_up(session)
 
 
 ASYNCHRONOUS = {
-    "function": _count_up,
-    "partial": partial(_count_up),
-    "object": _Object(),
-    "result": lambda session: _count_up(session),  # noqa: PLW0108 - no coroutine function
+    "function": count_up,
+    "partial": partial(count_up),
+    "object": Counter(),
+    "result": lambda session: count_up(session),  # noqa: PLW0108 - no coroutine function
 }
 
 
 @pytest.mark.parametrize("kind", ASYNCHRONOUS)
 def test_an_asynchronous_change_is_awaited_or_refused(cache: Any, client_kind: str, kind: str) -> None:
+    """A blocking client refuses it: at once, or, if the function only returns it, once it has been called."""
     cache.upsert_session(a_session("s"))
+    is_awaited = client_kind == "async"
 
     with watched(cache) as trips:
-        if client_kind == "sync":
+        if is_awaited:
+            assert cache.update_session("s", ASYNCHRONOUS[kind]).metadata == {"n": 1}
+        else:
             with pytest.raises(InvalidArgumentError, match="change must not be asynchronous"):
                 cache.update_session("s", ASYNCHRONOUS[kind])
-        else:
-            assert cache.update_session("s", ASYNCHRONOUS[kind]).metadata == {"n": 1}
 
-    assert cache.get_session("s").metadata == ({} if client_kind == "sync" else {"n": 1})
-    if client_kind == "sync":
-        assert len(trips) == (kind == "result"), "what a function returns is known when it has been called"
+    assert cache.get_session("s").metadata == ({"n": 1} if is_awaited else {})
+    assert is_awaited or len(trips) == (kind == "result")
 
 
 def test_an_asynchronous_change_is_made_again(cache: Any, writer: Any, client_kind: str) -> None:
+    """After a conflict; and it may raise an error of redis, which is not taken for the cache's own."""
     if client_kind == "sync":
         pytest.skip("a blocking client refuses it")
     cache.upsert_session(a_session("s", metadata={"n": 1}))
@@ -260,7 +265,7 @@ def test_an_asynchronous_change_is_made_again(cache: Any, writer: Any, client_ki
         met.append(session.metadata["n"])
         if len(met) == 1:
             writer.update_session("s", lambda other: other.metadata.update(n=10))
-        await _count_up(session)
+        await count_up(session)
         if len(met) == 3:
             raise redis.ConnectionError("mine")
 

@@ -1,4 +1,4 @@
-"""Any sequence of calls answers what a plain dict answers."""
+"""Any sequence of calls returns what a plain dict returns."""
 
 from __future__ import annotations
 
@@ -141,11 +141,7 @@ class CacheMachine(RuleBasedStateMachine):
         new=st.lists(runs(), max_size=4, unique_by=lambda run: run.run_id),
     )
     def save_a_new_object(
-        self,
-        session_id: str,
-        owner: str | None,
-        sections: Sections,
-        new: list[WorkflowRunOutput],
+        self, session_id: str, owner: str | None, sections: Sections, new: list[WorkflowRunOutput]
     ) -> None:
         session = WorkflowSession(
             session_id,
@@ -156,8 +152,7 @@ class CacheMachine(RuleBasedStateMachine):
         )
         known = self.stored.get(session_id)
         if known and known.owner and owner and known.owner != owner:
-            with pytest.raises(SessionOwnershipError):
-                self.cache.upsert_session(session)
+            self._refuse(SessionOwnershipError, session)
             return
         self.cache.upsert_session(session)
         if known is None:
@@ -201,16 +196,13 @@ class CacheMachine(RuleBasedStateMachine):
         known = self.stored.get(session.session_id)
         rev = session.rev if expect else None
         if known is None or known.life != loaded.life:
-            with pytest.raises(SessionNotFoundError):
-                self.cache.upsert_session(session, expect_rev=rev)
+            self._refuse(SessionNotFoundError, session, rev)
             return
         if known.owner and session.user_id and known.owner != session.user_id:
-            with pytest.raises(SessionOwnershipError):
-                self.cache.upsert_session(session, expect_rev=rev)
+            self._refuse(SessionOwnershipError, session, rev)
             return
         if expect and known.writes != loaded.writes:
-            with pytest.raises(SessionConflictError):
-                self.cache.upsert_session(session, expect_rev=rev)
+            self._refuse(SessionConflictError, session, rev)
             return
         self.cache.upsert_session(session, expect_rev=rev)
         merge(known.sections, loaded.sections, sections_of(session))
@@ -264,6 +256,10 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(session_id=session_ids)
     def touch(self, session_id: str) -> None:
         assert self.cache.touch_session(session_id) == (session_id in self.stored)
+
+    def _refuse(self, error: type[Exception], session: WorkflowSession, rev: int | None = None) -> None:
+        with pytest.raises(error):
+            self.cache.upsert_session(session, expect_rev=rev)
 
     def _write(self, known: Stored, new: Iterable[WorkflowRunOutput]) -> None:
         """Do what the script does: place, replace, trim, count the write."""
@@ -320,13 +316,8 @@ def _newest(found: list[WorkflowRunOutput], last_n: int | None) -> list[Workflow
 
 
 @pytest.mark.parametrize("server", ["redis", "embedded"], indirect=True)
-def test_any_sequence_of_calls_answers_what_a_dict_does(make_cache: Callable[..., Any]) -> None:
+def test_any_calls_return_what_a_dict_does(make_cache: Callable[..., Any]) -> None:
     run_state_machine_as_test(
         lambda: CacheMachine(make_cache),
-        settings=settings(
-            max_examples=30,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
+        settings=settings(stateful_step_count=30, suppress_health_check=list(HealthCheck)),
     )

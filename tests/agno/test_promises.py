@@ -27,7 +27,7 @@ from sessioncache.integrations.agno.calls import SessionCalls
 from support.wire import CountingProxy, FaultProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from support.servers import RedisServer
 
@@ -64,9 +64,24 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.fixture
+def proxy(redis_server: RedisServer) -> Iterator[CountingProxy]:
+    with CountingProxy(redis_server.socket_path) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def far_db(make_db: Callable[..., Any], proxy: CountingProxy) -> Any:
+    """A Db behind the proxy, connected already."""
+    db = make_db(proxy.url)
+    db.get_session("none")
+    proxy.reset()
+    return db
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_an_outage_raises_and_never_looks_like_not_found(
-    call: str, make_db: Callable[..., Any], db: Any, redis_server: RedisServer
+    call: str, make_db: Any, db: Any, redis_server: Any
 ) -> None:
     saved(db, runs=1)
     with FaultProxy(redis_server.socket_path) as proxy:
@@ -190,53 +205,39 @@ def test_a_session_of_another_user_is_invisible_and_cannot_be_written(db: Any) -
     assert db.get_runs(session_id="s", user_id="bob") == []
 
 
-@pytest.fixture
-def crowded(db: Any) -> Any:
-    """A Db with 10,000 sessions."""
-    sessions = (WorkflowSession(session_id=f"s{n}", user_id="u", created_at=1000 + n) for n in range(10_000))
-    for session in sessions:
-        db.upsert_session(session)
-    return db
+PAGES: list[dict[str, Any]] = [
+    {},
+    {"user_id": "u"},
+    {"session_type": SessionType.WORKFLOW, "include_runs": False},
+    {"sort_by": "updated_at", "sort_order": "desc", "page": 2},
+    {"sort_by": "created_at", "sort_order": "desc", "page": 1, "deserialize": False},
+]
 
 
-def test_listing_20_of_10_000_takes_two_round_trips(
-    crowded: Any, make_db: Callable[..., Any], redis_server: RedisServer
-) -> None:
-    with CountingProxy(redis_server.socket_path) as proxy:
-        db = make_db(proxy.url)
-        db.get_session("none")
-        for options in (
-            {},
-            {"user_id": "u"},
-            {"session_type": SessionType.WORKFLOW, "include_runs": False},
-            {"sort_by": "updated_at", "sort_order": "desc", "page": 2},
-            {"sort_by": "created_at", "sort_order": "desc", "page": 1, "deserialize": False},
-        ):
-            proxy.reset()
-            found = db.get_sessions(limit=20, **options)
-
-            assert proxy.round_trips == 2, options
-            assert len(found) == 20 or (len(found[0]), found[1]) == (20, 10_000)
-
+def test_listing_20_of_10_000_takes_two_round_trips(db: Any, far_db: Any, proxy: Any) -> None:
+    for n in range(10_000):
+        db.upsert_session(WorkflowSession(session_id=f"s{n}", user_id="u", created_at=1000 + n))
+    for options in PAGES:
         proxy.reset()
-        assert db.get_run("none") is None
-        assert proxy.round_trips <= 6
+        found = far_db.get_sessions(limit=20, **options)
+
+        assert proxy.round_trips == 2, options
+        assert len(found) == 20 or (len(found[0]), found[1]) == (20, 10_000)
+    proxy.reset()
+    assert far_db.get_run("none") is None
+    assert proxy.round_trips <= 6
 
 
-def test_runs_limit_reads_a_slice(db: Any, make_db: Callable[..., Any], redis_server: RedisServer) -> None:
+def test_runs_limit_reads_a_slice(db: Any, far_db: Any, proxy: Any) -> None:
     saved(db)
     for number in range(200):
         db.upsert_run(run(f"r{number}", number, content="x" * 10_000), "s", "alice")
-    with CountingProxy(redis_server.socket_path) as proxy:
-        slow = make_db(proxy.url)
-        slow.get_session("none")
-        proxy.reset()
 
-        session = slow.get_session("s", runs_limit=3)
+    session = far_db.get_session("s", runs_limit=3)
 
-        assert [each.run_id for each in session.runs] == ["r197", "r198", "r199"]
-        assert proxy.round_trips == 1
-        assert proxy.bytes_received < 40_000
+    assert [each.run_id for each in session.runs] == ["r197", "r198", "r199"]
+    assert proxy.round_trips == 1
+    assert proxy.bytes_received < 40_000
 
 
 def test_sessions_that_are_gone_are_listed_no_more(db: Any, redis_server: RedisServer) -> None:
@@ -250,14 +251,6 @@ def test_sessions_that_are_gone_are_listed_no_more(db: Any, redis_server: RedisS
     assert (len(listed), total) == (4, 4)
     assert admin.zcard("agno:index:all") == 4
     admin.close()
-
-
-def test_max_runs_and_timeout_are_options(make_db: Callable[..., Any]) -> None:
-    db = make_db(max_runs=2)
-
-    saved(db, runs=5)
-
-    assert [each.run_id for each in db.get_session("s").runs] == ["s-r3", "s-r4"]
 
 
 def test_what_agno_saved_a_session_cache_reads(db: Any, redis_url: str) -> None:
@@ -292,34 +285,27 @@ def test_upsert_sessions_can_keep_the_time_of_the_last_update(either_db: Any) ->
     assert [(each.session_id, each.updated_at) for each in listed] == [("s0", 1000), ("s1", 999), ("s2", 998)]
 
 
-def test_a_client_that_decodes_is_as_good(redis_url: str) -> None:
+@pytest.mark.parametrize("kind", ["a client that decodes", "a server in the process", "max_runs"])
+def test_a_db_is_made_of_what_it_is_given(kind: str, redis_url: str) -> None:
     client = redis.Redis.from_url(redis_url, decode_responses=True)
-    db = SessionCacheDb(redis_client=client, ttl=3600)
+    options: dict[str, Any] = {"db_url": redis_url, "max_runs": 2}
+    if kind != "max_runs":
+        options = {"redis_client": client} if kind == "a client that decodes" else {"db_url": "memory://agno"}
+    db = SessionCacheDb(ttl=3600, **options)
 
-    saved(db, runs=1)
+    saved(db, runs=3)
 
-    assert len(db.get_session("s").runs) == 1
+    kept = [each.run_id for each in db.get_session("s").runs]
+    assert kept == ["s-r0", "s-r1", "s-r2"][-options.get("max_runs", 3) :]
     db.close()
+    db.redis_client.close()
     client.close()
-
-
-def test_a_server_in_the_process_is_as_good() -> None:
-    db = SessionCacheDb(db_url="memory://agno")
-
-    saved(db, runs=1)
-
-    assert len(db.get_session("s").runs) == 1
-    db.close()
-
-
-def test_a_db_must_be_told_where_redis_is() -> None:
-    for options in ({}, {"db_url": "redis+cluster://localhost"}):
-        with pytest.raises(InvalidArgumentError, match="redis_client"):
-            SessionCacheDb(**options)
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "scheme": ({"db_url": "http://localhost"}, "unknown scheme 'http'"),
+    "nothing": ({}, "redis_client"),
+    "a cluster": ({"db_url": "redis+cluster://localhost"}, "redis_client"),
     "no url": ({"db_url": 5}, "url must be a str"),
     "url in a client's place": ({"redis_client": "redis://localhost"}, "db_url takes a URL"),
     "name of the url": ({"url": "redis://localhost"}, "no option 'url'; known: "),
@@ -338,12 +324,9 @@ def test_what_is_wrong_in_making_a_db_is_named(cls: Any, name: str) -> None:
         cls(**options)
 
 
-def test_the_name_of_a_table_that_does_not_exist_is_named() -> None:
+def test_the_asynchronous_db_has_tables_and_two_names_of_close() -> None:
     with pytest.raises(InvalidArgumentError, match="'sesion_table'; known: session_table, "):
         AsyncSessionCacheDb(db_url="redis://localhost", tables={"sesion_table": "x"})
-
-
-def test_an_asynchronous_db_is_closed_by_either_name() -> None:
     assert AsyncSessionCacheDb.aclose is AsyncSessionCacheDb.close
 
 
