@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sessioncache import (
-    RunStatus,
     RunTooLargeError,
     SessionNotFoundError,
     StaleRunError,
@@ -379,49 +378,3 @@ def test_a_run_as_large_as_allowed_is_stored_and_one_byte_more_is_refused(make_c
     with pytest.raises(RunTooLargeError, match="'r1' has 2001 bytes"):
         cache.upsert_run("s", run(1, input="y" * (room + 1)))
     assert cache.get_run("s", "r1").input[0] == "x"
-
-
-# lazy bodies
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What has been decoded as a body since the test began."""
-    found: list[bytes] = []
-    unpack_pair = codec.unpack_pair
-
-    def counted(packed: bytes) -> Any:
-        found.append(packed)
-        return unpack_pair(packed)
-
-    monkeypatch.setattr(codec, "unpack_pair", counted)
-    return found
-
-
-def test_loading_and_its_history_decodes_no_body(cache: Any, decoded: list[bytes]) -> None:
-    runs = [run(number, status=RunStatus.completed) for number in range(100)]
-    cache.upsert_session(WorkflowSession("s", runs=runs))
-    session = cache.get_session("s")
-
-    assert len(session.get_chat_history()) == 100
-    assert len(session.get_workflow_history()) == 100
-    assert cache.get_runs("s")[0].content == "out 0"
-    assert decoded == []
-
-
-def test_a_body_is_decoded_once_and_alone(cache: Any, decoded: list[bytes]) -> None:
-    cache.upsert_session(WorkflowSession("s", runs=[run(number) for number in range(10)]))
-    third = cache.get_session("s").runs[3]
-
-    assert [third.metadata, third.events, third.step_results] == [None, None, []]
-    assert len(decoded) == 1
-
-
-def test_saving_a_loaded_session_decodes_no_body(cache: Any, decoded: list[bytes]) -> None:
-    cache.upsert_session(WorkflowSession("s", runs=[run(number) for number in range(10)]))
-    session = cache.get_session("s")
-    session.metadata["k"] = 1
-    session.runs.append(run(10))
-    cache.upsert_session(session)
-
-    assert decoded == []
