@@ -165,6 +165,15 @@ def test_runs_of_one_second_keep_the_order_they_came_in(db: Any) -> None:
     assert [each.run_id for each in db.get_session("s").runs] == [f"{number:x}" for number in range(30)]
 
 
+def test_runs_of_all_sessions_come_by_their_place(db: Any) -> None:
+    saved(db, "s1", runs=2)
+    saved(db, "s2")
+    for number in range(2):
+        db.upsert_run(run(f"s2-r{number}", 50 + number), "s2", "alice")
+
+    assert [each.run_id for each in db.get_runs()] == ["s1-r0", "s2-r0", "s1-r1", "s2-r1"]
+
+
 def test_everything_of_a_session_expires_together(
     make_db: Callable[..., Any], redis_server: RedisServer
 ) -> None:
@@ -215,7 +224,9 @@ PAGES: list[dict[str, Any]] = [
 
 
 def test_listing_20_of_10_000_takes_two_round_trips(db: Any, far_db: Any, proxy: Any) -> None:
-    for n in range(10_000):
+    """And a run of the one written first is found."""
+    saved(db, "first", "u", runs=1)
+    for n in range(9_999):
         db.upsert_session(WorkflowSession(session_id=f"s{n}", user_id="u", created_at=1000 + n))
     for options in PAGES:
         proxy.reset()
@@ -226,6 +237,7 @@ def test_listing_20_of_10_000_takes_two_round_trips(db: Any, far_db: Any, proxy:
     proxy.reset()
     assert far_db.get_run("none") is None
     assert proxy.round_trips <= 6
+    assert far_db.get_run("first-r0").run_id == "first-r0"
 
 
 def test_runs_limit_reads_a_slice(db: Any, far_db: Any, proxy: Any) -> None:
