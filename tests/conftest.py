@@ -36,6 +36,7 @@ settings.register_profile(
 )
 settings.register_profile("quick", settings.get_profile("suite"), max_examples=10)
 settings.register_profile("long", settings.get_profile("suite"), max_examples=200)
+settings.register_profile("fuzz", settings.get_profile("suite"), max_examples=10_000)
 settings.load_profile("suite")
 
 
