@@ -24,7 +24,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from sessioncache import (
@@ -37,6 +36,7 @@ from sessioncache import (
 from support.servers import RedisServer
 from support.storage import partial_sessions
 from support.wire import FaultProxy
+from support.workload import History, Register
 
 SECONDS = 60
 PROCESSES = 4
@@ -64,57 +64,12 @@ WIRE_FAULTS = (
 )
 
 
-# the model
-
-
-@dataclass
-class Possible:
-    """The values that something may have: the last acknowledged, and any whose outcome is unknown."""
-
-    acknowledged: str | None = None
-    unknown: set[str] = field(default_factory=set)
-
-    def verdict(self, found: str | None) -> str:
-        """Return `right`, `lost` or `wrong`."""
-        if found == self.acknowledged or found in self.unknown:
-            return "right"
-        return "lost" if self.acknowledged is not None else "wrong"
-
-
-@dataclass
-class Model:
-    """What one process knows of one of its sessions: its runs by number, and the keys of its state."""
-
-    session_id: str
-    runs: dict[int, Possible] = field(default_factory=dict)
-    state: dict[str, Possible] = field(default_factory=dict)
-
-    @property
-    def acknowledged_runs(self) -> int:
-        """How many runs are stored for sure."""
-        return sum(possible.acknowledged is not None for possible in self.runs.values())
-
-    def verdicts(self, session: WorkflowSession | None) -> Counter[str]:
-        """Compare a whole session with what is known."""
-        if session is None:
-            return Counter(lost=self.acknowledged_runs, wrong=1)
-        runs = {number_of(run): run.content for run in session.runs or []}
-        state = (session.session_data or {}).get("session_state") or {}
-        verdicts = Counter(possible.verdict(runs.get(number)) for number, possible in self.runs.items())
-        verdicts += Counter(possible.verdict(state.get(key)) for key, possible in self.state.items())
-        verdicts["wrong"] += len(runs.keys() - self.runs.keys()) + len(state.keys() - self.state.keys())
-        verdicts["wrong"] += not is_in_order(session.session_id, session.runs or [])
-        return verdicts
-
-
-def number_of(run: WorkflowRunOutput) -> int:
-    """Return the number that a run has in its session."""
-    return int(str(run.run_id))
+# the runs
 
 
 def is_in_order(session_id: str, runs: list[WorkflowRunOutput]) -> bool:
     """Tell whether runs are of this session, of rising number, with their own bodies."""
-    numbers = [number_of(run) for run in runs]
+    numbers = [int(str(run.run_id)) for run in runs]
     return numbers == sorted(set(numbers)) and all(
         str(run.content).startswith(f"{session_id} {run.run_id} ")
         and run.metadata == {"of": run.run_id, "payload": PAYLOAD}
@@ -125,7 +80,7 @@ def is_in_order(session_id: str, runs: list[WorkflowRunOutput]) -> bool:
 # a worker
 
 
-class Board:
+class SharedState:
     """What processes know of each other's sessions: which ones live, and how many runs each has at least."""
 
     def __init__(self, places: int) -> None:
@@ -147,15 +102,15 @@ class Board:
 class Worker:
     """One process: writes its own sessions, reads its own and those of the others."""
 
-    def __init__(self, url: str, number: int, board: Board) -> None:
+    def __init__(self, url: str, number: int, shared: SharedState) -> None:
         self.cache = SessionCache.from_url(url, timeout=TIMEOUT, ttl=24 * 3600)
         self.number = number
-        self.board = board
+        self.shared = shared
         self.counts: Counter[str] = Counter()
         self.longest = 0.0
         self.generation = 0
-        self.live: dict[int, Model] = {}
-        self.finished: list[Model] = []
+        self.live: dict[int, History] = {}
+        self.finished: list[History] = []
 
     def work_until(self, end: float) -> None:
         """Do one thing after the other."""
@@ -187,75 +142,75 @@ class Worker:
         self.counts[outcome] += 1
         return outcome, answer
 
-    def write(self, possible: Possible, value: str, function: Callable[..., Any], *args: Any) -> None:
+    def write(self, register: Register, value: str, function: Callable[..., Any], *args: Any) -> None:
         """Write a value, once more or not where the outcome is unknown, and note what may be stored now."""
         outcome, _ = self.call(function, *args)
         while outcome == "unknown" and random.random() < REPEATED:
-            possible.unknown.add(value)
+            register.unknown.add(value)
             outcome, _ = self.call(function, *args)
         if outcome == "answered":
-            possible.acknowledged = value
+            register.acknowledged = value
             self.counts["acknowledged"] += 1
         elif outcome == "unknown":
-            possible.unknown.add(value)
+            register.unknown.add(value)
 
     def begin(self, place: int) -> None:
         """Create the next session of a place."""
         self.generation += 1
-        model = Model(session_name(place, self.generation))
-        outcome, _ = self.call(self.cache.upsert_session, WorkflowSession(model.session_id, user_id="u"))
+        history = History(session_name(place, self.generation), is_in_order)
+        outcome, _ = self.call(self.cache.upsert_session, WorkflowSession(history.session_id, user_id="u"))
         if outcome == "answered":
             self.counts["acknowledged"] += 1
-            self.live[place] = model
-            self.board.publish(place, self.generation, 0)
+            self.live[place] = history
+            self.shared.publish(place, self.generation, 0)
 
     def append(self, place: int) -> None:
         """Append a run; after enough of them, the session is finished."""
-        model = self.live[place]
-        if len(model.runs) >= RUNS:
+        history = self.live[place]
+        if len(history.runs) >= RUNS:
             return self.finish(place)
-        self._write_run(model, len(model.runs))
-        generation, _ = self.board.look(place)
-        self.board.publish(place, generation, model.acknowledged_runs)
+        self._write_run(history, len(history.runs))
+        generation, _ = self.shared.look(place)
+        self.shared.publish(place, generation, history.acknowledged_runs)
         return None
 
     def replace(self, place: int) -> None:
         """Write a run of before anew."""
-        model = self.live[place]
-        if model.runs:
-            self._write_run(model, random.choice(list(model.runs)))
+        history = self.live[place]
+        if history.runs:
+            self._write_run(history, random.choice(list(history.runs)))
 
-    def _write_run(self, model: Model, number: int) -> None:
+    def _write_run(self, history: History, number: int) -> None:
         run_id = str(number)
-        content = f"{model.session_id} {run_id} {random.random()}"
+        content = f"{history.session_id} {run_id} {random.random()}"
         metadata = {"of": run_id, "payload": PAYLOAD}
         run = WorkflowRunOutput(
             run_id=run_id, content=content, created_at=number + 1, status="COMPLETED", metadata=metadata
         )
-        possible = model.runs.setdefault(number, Possible())
-        self.write(possible, content, self.cache.upsert_run, model.session_id, run)
+        register = history.runs.setdefault(number, Register())
+        self.write(register, content, self.cache.upsert_run, history.session_id, run)
 
     def set_state(self, place: int) -> None:
         """Set a key of the session's state, without loading it."""
-        model = self.live[place]
+        history = self.live[place]
         key, value = f"k{random.randrange(8)}", str(random.random())
-        possible = model.state.setdefault(key, Possible())
-        self.write(possible, value, self.cache.update_session_state, model.session_id, {key: value})
+        register = history.state.setdefault(key, Register())
+        self.write(register, value, self.cache.update_session_state, history.session_id, {key: value})
 
     def compare(self, place: int) -> None:
         """Read a session of this process back."""
-        self.compare_model(self.live[place])
+        self.compare_history(self.live[place])
 
-    def compare_model(self, model: Model) -> None:
-        """Load a session, whole, and hold it against its model."""
-        outcome, session = self.call(self.cache.get_session, model.session_id)
+    def compare_history(self, history: History) -> None:
+        """Load a session, whole, and hold it against its history."""
+        outcome, session = self.call(self.cache.get_session, history.session_id)
         if outcome == "answered":
-            self.judge(model.session_id, model.verdicts(session))
+            self.judge(history.session_id, history.verdicts(session))
 
     def look_at_another(self, _: int) -> None:
         """Read a session of any process, in one of several ways."""
-        place = random.randrange(self.board.places)
-        generation, least = self.board.look(place)
+        place = random.randrange(self.shared.places)
+        generation, least = self.shared.look(place)
         if not generation:
             return None
         session_id = session_name(place, generation)
@@ -264,24 +219,24 @@ class Worker:
         if outcome != "answered":
             return None
         if session is None:
-            return self.judge(session_id, Counter(wrong=self.board.look(place)[0] == generation))
+            return self.judge(session_id, Counter(wrong=self.shared.look(place)[0] == generation))
         expected = least if last_n is None else min(least, last_n)
         self.judge(session_id, Counter(lost=max(0, expected - len(session.runs))))
         return self.judge(session_id, Counter(wrong=not is_in_order(session_id, session.runs)))
 
     def finish(self, place: int) -> None:
         """Put a session aside, to be compared at the end; delete one that was put aside long ago."""
-        model = self.live.pop(place)
-        self.board.publish(place, 0, 0)
-        self.finished.append(model)
+        history = self.live.pop(place)
+        self.shared.publish(place, 0, 0)
+        self.finished.append(history)
         if len(self.finished) > KEPT_SESSIONS:
-            self.compare_model(self.finished[0])
+            self.compare_history(self.finished[0])
             self.call(self.cache.delete_session, self.finished.pop(0).session_id)
 
     def compare_all(self) -> None:
-        """Compare every session with its model, on a server that is left in peace."""
-        for model in [*self.finished, *self.live.values()]:
-            self.compare_model(model)
+        """Compare every session with its history, on a server that is left in peace."""
+        for history in [*self.finished, *self.live.values()]:
+            self.compare_history(history)
             self.counts["compared at the end"] += 1
 
     def judge(self, session_id: str, verdicts: Counter[str]) -> None:
@@ -297,11 +252,11 @@ def session_name(place: int, generation: int) -> str:
     return f"p{place}-{generation}"
 
 
-def run_worker(url: str, number: int, board: Board, end: float, pipe: Any) -> None:
+def run_worker(url: str, number: int, shared: SharedState, end: float, seed: int, pipe: Any) -> None:
     """Work until the end, wait for the server to be left in peace, compare, and report."""
     logging.getLogger("sessioncache").setLevel(logging.CRITICAL)
-    random.seed(f"{number} {end}")
-    worker = Worker(url, number, board)
+    random.seed(f"{seed} {number}")
+    worker = Worker(url, number, shared)
     with worker.cache:
         worker.work_until(end)
         pipe.send("done")
@@ -313,7 +268,7 @@ def run_worker(url: str, number: int, board: Board, end: float, pipe: Any) -> No
 # faults
 
 
-class Saboteur:
+class Nemesis:
     """Hurts the server or the way to it, in a way chosen at random each time."""
 
     def __init__(self, server: RedisServer, proxy: FaultProxy) -> None:
@@ -379,28 +334,36 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"how long (default {SECONDS})")
     parser.add_argument("--processes", type=int, default=PROCESSES, help=f"default {PROCESSES}")
+    parser.add_argument(
+        "--seed", type=int, default=random.SystemRandom().randrange(2**32), help="what is drawn"
+    )
     options = parser.parse_args()
+    print(
+        f"seed {options.seed}: what is drawn is drawn again with --seed; what the machine does is not",
+        flush=True,
+    )
+    random.seed(options.seed)
     config = {"appendonly": "yes", "appendfsync": "always"}
     with RedisServer(unix=False, config=config) as server, FaultProxy(server.socket_path) as proxy:
-        saboteur = Saboteur(server, proxy)
-        counts, longest = soak(saboteur, options.seconds, options.processes)
+        nemesis = Nemesis(server, proxy)
+        counts, longest = soak(nemesis, options.seconds, options.processes, options.seed)
         partial = len(partial_sessions(server.client()))
-    print_table(options, saboteur.done, counts, longest, partial)
+    print_table(options, nemesis.done, counts, longest, partial)
     return 1 if counts["lost"] or counts["wrong"] or partial else 0
 
 
-def soak(saboteur: Saboteur, seconds: float, processes: int) -> tuple[Counter[str], float]:
-    """Let processes work while the saboteur strikes; return their counts, and the longest call."""
+def soak(nemesis: Nemesis, seconds: float, processes: int, seed: int) -> tuple[Counter[str], float]:
+    """Let processes work while the nemesis strikes; return their counts, and the longest call."""
     context = multiprocessing.get_context("spawn")
-    board = Board(processes * LIVE_SESSIONS)
+    shared = SharedState(processes * LIVE_SESSIONS)
     end = time.time() + seconds
     pipes = []
     for number in range(processes):
-        url = saboteur.proxy.url if number % 2 else saboteur.server.url
+        url = nemesis.proxy.url if number % 2 else nemesis.server.url
         ours, theirs = context.Pipe()
-        context.Process(target=run_worker, args=(url, number, board, end, theirs), daemon=True).start()
+        context.Process(target=run_worker, args=(url, number, shared, end, seed, theirs), daemon=True).start()
         pipes.append(ours)
-    saboteur.strike_until(end)
+    nemesis.strike_until(end)
     for step in ("done", "reports"):
         reports = [pipe.recv() for pipe in pipes]
         if step == "done":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 import warnings
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from asyncio_.asking import (
     url_of,
 )
 from sessioncache import AsyncSessionCache, OutcomeUnknownError, ReplyMismatchError, UnavailableError
+from support.heartbeat import Heartbeat, Stopwatch
 from support.servers import RedisServer, supports_tls, tls_material
 from support.waiting import wait_for
 
@@ -177,10 +177,10 @@ def test_closing_does_not_wait_for_a_server_that_has_fallen_silent(tmp_path: Pat
         cache = AsyncSessionCache.from_url(f"{server.tls_url}?{options}", timeout=1)
         await fill(cache, 1)
         await asyncio.gather(*(look_up(cache, 0) for _ in range(5)))
-        with standing_still(server):
-            started = time.monotonic()
+        with standing_still(server), Heartbeat() as heartbeat:
+            stopwatch = Stopwatch(heartbeat)
             await cache.aclose()
-            return time.monotonic() - started
+            return stopwatch.seconds()
 
     with RedisServer(tls=material) as server:
         assert asyncio.run(main(server)) < 2

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import random
-import threading
-import time
-from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from redis.crc import key_slot
 
 from faults.reaching import a_run, run_ids, session
-from sessioncache import OutcomeUnknownError, UnavailableError
+from sessioncache import OutcomeUnknownError
 from support.waiting import wait_for
+from support.workload import Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 figures = logging.getLogger("figures")
 """What was measured; `pytest -o log_cli=true --log-cli-level=INFO` shows it."""
-
-PACE = 0.002
-"""Seconds between two calls of a worker: sessions stay short enough to be read whole."""
 
 
 def ids_in_slot(slot: int, number: int) -> list[str]:
@@ -39,63 +36,48 @@ def ids_in_slot(slot: int, number: int) -> list[str]:
 
 
 @dataclass
-class Load:
-    """Threads that add runs to sessions and read them whole, through one cache, until the block ends.
+class Load(Workload):
+    """Threads that add runs to shared sessions, and read them whole.
 
-    A reader must find every run that had been acknowledged before it asked (unless `may_lose`), and no error
-    may be any but ours: what is neither is a problem.
+    A reader must find every run that had been acknowledged before it asked, unless the load `may_lose`.
     """
 
-    cache: Any
-    session_ids: list[str]
+    session_ids: list[str] = field(default_factory=list)
     writers: int = 4
     readers: int = 2
     may_lose: bool = False
     acknowledged: dict[str, set[str]] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
-    errors: Counter[str] = field(default_factory=Counter)
-    problems: list[object] = field(default_factory=list)
-    last_error: float = 0.0
-    reads: int = 0
-    writes: int = 0
 
-    def __post_init__(self) -> None:
-        self._stop = threading.Event()
-        self._threads = [
-            *(threading.Thread(target=self._work, args=(self._write, n)) for n in range(self.writers)),
-            *(threading.Thread(target=self._work, args=(self._read, n)) for n in range(self.readers)),
-        ]
+    pace = 0.002  # sessions stay short enough to be read whole
 
-    def __enter__(self) -> Self:
+    def prepare(self) -> None:
+        """Create the sessions."""
         for session_id in self.session_ids:
             self.cache.upsert_session(session(session_id, runs=1))
             self.acknowledged[session_id] = {"r0"}
-        for thread in self._threads:
-            thread.start()
+
+    def jobs(self) -> list[Callable[[], None]]:
+        """Return the writers, each with run ids of its own, and the readers."""
+        names = [(f"w{number}.{serial}" for serial in itertools.count()) for number in range(self.writers)]
+        return [*(partial(self._write, run_ids) for run_ids in names), *[self._read] * self.readers]
+
+    def __enter__(self) -> Self:
+        super().__enter__()
         self.goes_on()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-        assert not self.problems, self.problems[0]
+        super().__exit__()
+        assert not self.wrong, self.wrong[0]
 
     def goes_on(self, calls: int = 20, *, seconds: float = 30) -> None:
-        """Wait until so many further writes and reads have been answered."""
-        reads, writes = self.reads + calls, self.writes + calls
-        wait_for(
-            lambda: (
-                self.problems
-                or ((self.reads >= reads or not self.readers) and (self.writes >= writes or not self.writers))
-            ),
-            "the load to go on",
-            seconds=seconds,
-        )
-        assert not self.problems, self.problems[0]
+        """Wait until so many further writes and reads have succeeded."""
+        self.wait(calls if self.writers else 0, calls if self.readers else 0, seconds=seconds)
+        assert not self.wrong, self.wrong[0]
 
     def go_on_a_little(self, _: object = None) -> None:
-        """Wait for some further calls, but not for ever: all workers may be waiting for one session."""
+        """Wait for some further calls, but not for ever: all threads may be waiting for one session."""
         with contextlib.suppress(TimeoutError):
             self.goes_on(10, seconds=0.2)
 
@@ -110,28 +92,15 @@ class Load:
         """
         lost = 0
         for session_id, acknowledged in self.acknowledged.items():
-            stored = self.cache.get_session(session_id)
-            ids = run_ids(stored)
+            ids = run_ids(self.cache.get_session(session_id))
             assert len(ids) == len(set(ids))
             assert set(ids) <= acknowledged | self.unknown
             assert (acknowledged if guaranteed is None else guaranteed[session_id]) <= set(ids)
             lost += len(acknowledged - set(ids))
         return lost
 
-    def _work(self, call: Any, number: int) -> None:
-        serial = 0
-        while not self._stop.wait(PACE) and not self.problems:
-            serial += 1
-            session_id = random.choice(self.session_ids)
-            try:
-                call(session_id, f"w{number}.{serial}")
-            except UnavailableError as error:
-                self.errors[f"{call.__name__[1:]} {type(error).__name__}"] += 1
-                self.last_error = time.monotonic()
-            except BaseException as error:  # noqa: BLE001 - whatever it is, the test shows it
-                self.problems.append(error)
-
-    def _write(self, session_id: str, run_id: str) -> None:
+    def _write(self, new_ids: Iterator[str]) -> None:
+        session_id, run_id = random.choice(self.session_ids), next(new_ids)
         try:
             self.cache.upsert_run(session_id, a_run(run_id))
         except OutcomeUnknownError:
@@ -140,15 +109,16 @@ class Load:
         self.acknowledged[session_id].add(run_id)
         self.writes += 1
 
-    def _read(self, session_id: str, _: str) -> None:
+    def _read(self) -> None:
+        session_id = random.choice(self.session_ids)
         before = set(self.acknowledged[session_id])
         found = self.cache.get_session(session_id)
         if found is None:
-            self.problems.append(f"session {session_id} was not found")
+            self.wrong.append(f"session {session_id} was not found")
         elif found.session_id != session_id:
-            self.problems.append(f"session {session_id} was answered by {found.session_id}")
+            self.wrong.append(f"session {session_id} was answered by {found.session_id}")
         elif not self.may_lose and (missing := before - set(run_ids(found))):
-            self.problems.append(f"session {session_id} lacks {missing}")
+            self.wrong.append(f"session {session_id} lacks {missing}")
         self.reads += 1
 
 

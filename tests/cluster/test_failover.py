@@ -54,7 +54,7 @@ def test_a_lost_master_is_replaced_under_load(
     """
     cache = connect(cluster.url, timeout=TIMEOUT)
     master = cluster.master_of(0)
-    with Load(cache, _ids_on(cluster, master), may_lose=True) as load:
+    with Load(cache, session_ids=_ids_on(cluster, master), may_lose=True) as load:
         guaranteed = _replicated(cluster, master, load)
         getattr(master, end)()
         lost_at = time.monotonic()
@@ -120,7 +120,7 @@ def test_a_lost_master_is_no_reason_to_answer_that_there_is_no_session(
 def test_a_failover_in_good_order_loses_nothing(cluster: RedisCluster, cache: Any) -> None:
     """CLUSTER FAILOVER: the master holds its clients back until the replica has everything."""
     master = cluster.master_of(0)
-    with Load(cache, _ids_on(cluster, master)) as load:
+    with Load(cache, session_ids=_ids_on(cluster, master)) as load:
         for _ in range(2):
             fail_over(cluster, cluster.master_of(0))
             load.goes_on(30)

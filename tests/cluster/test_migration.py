@@ -126,7 +126,7 @@ def test_a_write_waits_until_its_session_has_moved(
     cluster: RedisCluster, cache: Any, moving: RedisServer
 ) -> None:
     """The call is under way for seconds if need be, as a move of many keys is."""
-    with Load(cache, ["s"], writers=2, readers=0) as load:
+    with Load(cache, session_ids=["s"], writers=2, readers=0) as load:
         cluster.begin_migration(SLOT, moving)
         cluster.move_one_key(SLOT, moving)
         before = load.writes
@@ -193,7 +193,7 @@ def test_a_live_migration_under_load_loses_nothing(cluster: RedisCluster, cache:
     Readers find every run that was acknowledged before they asked. A session half moved makes its callers
     wait, so that there is no error at all.
     """
-    with Load(cache, ids_in_slot(SLOT, 6), writers=4, readers=3) as load:
+    with Load(cache, session_ids=ids_in_slot(SLOT, 6), writers=4, readers=3) as load:
         for _ in range(2):
             cluster.migrate_slot(SLOT, _other_master(cluster, SLOT), load.go_on_a_little)
             load.goes_on(50)
@@ -220,7 +220,7 @@ def test_a_live_migration_on_valkey_loses_nothing(
     for master in valkey_cluster.masters:
         valkey_cluster.admin(master).flushall()
     cache = connect(valkey_cluster.url)
-    with Load(cache, ids_in_slot(SLOT, 6), writers=4, readers=3) as load:
+    with Load(cache, session_ids=ids_in_slot(SLOT, 6), writers=4, readers=3) as load:
         valkey_cluster.migrate_slot(SLOT, _other_master(valkey_cluster, SLOT), load.go_on_a_little)
         load.goes_on(50)
         for _ in range(2):

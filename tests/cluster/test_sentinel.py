@@ -148,7 +148,7 @@ def _both_replicas_follow(sentinels: SentinelSetup) -> bool:
 
 def test_a_killed_master_is_replaced_under_load(sentinels: SentinelSetup, cache: Any) -> None:
     """Writes go on with the new master. What had reached both replicas when the old one was lost is there."""
-    with Load(cache, IDS, may_lose=True) as load:
+    with Load(cache, session_ids=IDS, may_lose=True) as load:
         guaranteed = load.written()
         wait_for(lambda: _both_replicas_follow(sentinels), "both replicas")
         old = sentinels.kill_master()
@@ -187,7 +187,7 @@ def test_a_call_waits_for_the_new_master_if_it_has_the_time(
 
 def _fail_over_under_load(sentinels: SentinelSetup, cache: Any, idle: Any, name: str) -> int:
     """Check that writes go on with the new master and are read by all; answer how many were lost before."""
-    with Load(cache, IDS, writers=WRITERS, readers=1, may_lose=True) as load:
+    with Load(cache, session_ids=IDS, writers=WRITERS, readers=1, may_lose=True) as load:
         idle.get_session(IDS[0])
         started = time.monotonic()
         wait_for(sentinels.fail_over, "a failover", seconds=60, every=0.5)

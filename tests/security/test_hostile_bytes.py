@@ -24,7 +24,7 @@ MOST_MEMORY = 80
 """Bytes of memory for each byte that is decoded; 76 were measured, of empty sets."""
 
 MOST_SECONDS = 5.0
-"""A quarter of a megabyte takes some 0.05 s; traced, and on a busy machine, more."""
+"""Of the processor: a quarter of a megabyte takes some 0.05."""
 
 UUID, DECIMAL, SET = 3, 4, 5
 
@@ -98,10 +98,10 @@ def test_decoding_takes_bounded_memory(name: str) -> None:
 @pytest.mark.parametrize("name", PAYLOADS)
 def test_decoding_takes_bounded_time(name: str) -> None:
     packed = PAYLOADS[name]()
-    started = time.perf_counter()
+    started = time.process_time()
     _decode(packed)
 
-    assert time.perf_counter() - started < MOST_SECONDS
+    assert time.process_time() - started < MOST_SECONDS
 
 
 def _decimal(number: int) -> msgpack.ExtType:
@@ -148,11 +148,11 @@ ALIKE: dict[str, Callable[[], list[object]]] = {
 def test_a_set_of_items_of_one_hash_is_refused_in_bounded_time(kind: str) -> None:
     packed = _set_of(ALIKE[kind]())
     assert len(packed) < SIZE
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(codec.CodecError, match="one hash"):
         codec.unpack(codec.FORMAT + packed)
 
-    assert time.perf_counter() - started < MOST_SECONDS / 10
+    assert time.process_time() - started < MOST_SECONDS / 10
 
 
 @pytest.mark.parametrize("kind", ALIKE)
@@ -166,10 +166,10 @@ def test_a_set_of_a_few_items_of_one_hash_comes_back(kind: str) -> None:
 def test_as_many_of_one_hash_as_are_taken_at_every_depth_take_bounded_time() -> None:
     one = _set_of(_sets_in_sets())
     packed = b"\xdd" + struct.pack(">I", SIZE // len(one)) + one * (SIZE // len(one))
-    started = time.perf_counter()
+    started = time.process_time()
     decoded = codec.unpack(codec.FORMAT + packed)
 
-    assert time.perf_counter() - started < MOST_SECONDS
+    assert time.process_time() - started < MOST_SECONDS
     assert len(decoded[0]) == MOST_ALIKE
 
 
