@@ -110,8 +110,9 @@ def test_a_broken_connection_shows_no_password_and_no_payload(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with FaultProxy(guarded.socket_path) as proxy:
-        cache = connect(proxy.url.replace("://", f"://:{PASSWORD}@"), timeout=TIMEOUT)
-        cache.upsert_session(_secret_session())
+        url = proxy.url.replace("://", f"://:{PASSWORD}@")
+        connect(url).upsert_session(_secret_session())
+        cache = connect(url, timeout=TIMEOUT)
         proxy.arm(fault, times=50, match=b"" if fault == "reset_on_connect" else b"S")
         proxy.drop_connections()
         for call in (lambda: cache.get_session("s"), lambda: cache.upsert_session(_secret_session())):
