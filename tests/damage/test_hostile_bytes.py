@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import struct
 import time
 import tracemalloc
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgpack
 import pytest
 
+import sessioncache
 from sessioncache import UnserializableError
 from sessioncache.storage import codec
 
@@ -24,9 +27,11 @@ MOST_MEMORY = 80
 """Bytes of memory for each byte that is decoded; 76 were measured, of empty sets."""
 
 MOST_SECONDS = 5.0
-"""Of the processor: a quarter of a megabyte takes some 0.05."""
+"""A quarter of a megabyte takes some 0.05 s; traced, and on a busy machine, more."""
 
 UUID, DECIMAL, SET = 3, 4, 5
+
+SCRIPTS = sorted(Path(sessioncache.__file__).parent.rglob("*.lua"))
 
 
 def _array(item: bytes) -> bytes:
@@ -74,34 +79,21 @@ def _nested_sets(size: int) -> bytes:
     return packed
 
 
-def _decode(packed: bytes) -> None:
-    """Decode: it works, or it is our error."""
-    try:
-        codec.unpack(codec.FORMAT + packed)
-    except codec.CodecError:
-        return
-
-
 @pytest.mark.parametrize("name", PAYLOADS)
-def test_decoding_takes_bounded_memory(name: str) -> None:
+def test_decoding_is_bounded(name: str) -> None:
+    """In memory and in time."""
     packed = PAYLOADS[name]()
     tracemalloc.start()
+    started = time.process_time()
     try:
-        _decode(packed)
+        with contextlib.suppress(codec.CodecError):
+            codec.unpack(codec.FORMAT + packed)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
-    assert peak < MOST_MEMORY * max(len(packed), 2**16), f"{peak / len(packed):.0f} bytes a byte"
-
-
-@pytest.mark.parametrize("name", PAYLOADS)
-def test_decoding_takes_bounded_time(name: str) -> None:
-    packed = PAYLOADS[name]()
-    started = time.process_time()
-    _decode(packed)
-
     assert time.process_time() - started < MOST_SECONDS
+    assert peak < MOST_MEMORY * max(len(packed), 2**16), f"{peak / len(packed):.0f} bytes a byte"
 
 
 def _decimal(number: int) -> msgpack.ExtType:
@@ -145,7 +137,7 @@ ALIKE: dict[str, Callable[[], list[object]]] = {
 
 
 @pytest.mark.parametrize("kind", ALIKE)
-def test_a_set_of_items_of_one_hash_is_refused_in_bounded_time(kind: str) -> None:
+def test_many_items_of_one_hash_are_refused(kind: str) -> None:
     packed = _set_of(ALIKE[kind]())
     assert len(packed) < SIZE
     started = time.process_time()
@@ -156,14 +148,14 @@ def test_a_set_of_items_of_one_hash_is_refused_in_bounded_time(kind: str) -> Non
 
 
 @pytest.mark.parametrize("kind", ALIKE)
-def test_a_set_of_a_few_items_of_one_hash_comes_back(kind: str) -> None:
+def test_a_few_items_of_one_hash_come_back(kind: str) -> None:
     packed = codec.FORMAT + _set_of(ALIKE[kind]()[:MOST_ALIKE])
 
     assert len(codec.unpack(packed)) == MOST_ALIKE
     assert codec.pack(codec.unpack(packed), "v")
 
 
-def test_as_many_of_one_hash_as_are_taken_at_every_depth_take_bounded_time() -> None:
+def test_a_few_of_one_hash_at_every_depth() -> None:
     one = _set_of(_sets_in_sets())
     packed = b"\xdd" + struct.pack(">I", SIZE // len(one)) + one * (SIZE // len(one))
     started = time.process_time()
@@ -173,7 +165,7 @@ def test_as_many_of_one_hash_as_are_taken_at_every_depth_take_bounded_time() -> 
     assert len(decoded[0]) == MOST_ALIKE
 
 
-def test_a_set_of_texts_alone_may_have_more_items_than_one_of_numbers(
+def test_a_set_of_texts_may_have_more_items(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(codec, "MAX_SET_NUMBERS", 100)
@@ -186,14 +178,8 @@ def test_a_set_of_texts_alone_may_have_more_items_than_one_of_numbers(
         codec.unpack(codec.FORMAT + _set_of(list(numbers)))
 
 
-def test_a_value_over_the_cap_is_refused_without_a_look_at_it() -> None:
-    packed = codec.FORMAT + bytes(codec.MAX_PACKED_BYTES + 1)
-    tracemalloc.start()
-    try:
-        with pytest.raises(codec.CodecError, match="over the limit"):
-            codec.unpack(packed)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_no_script_runs_or_parses_a_payload(path: Path) -> None:
+    words = ("loadstring", "load(", "dofile", "cmsgpack", "cjson", "struct.unpack", "_G", "setfenv")
 
-    assert peak < 2**16
+    assert not [word for word in words if word in path.read_text()]
