@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import random
@@ -21,6 +22,7 @@ from faults.reaching import a_run, session
 from sessioncache import OutcomeUnknownError, SessionCache, UnavailableError
 from support.heartbeat import Heartbeat, Stopwatch
 from support.servers import RedisServer
+from support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,7 +128,7 @@ def _interrupted(url: str, seconds: float, kind_name: str) -> Report:
                 for _ in range(200):
                     _ask_and_count(cache, kind, report)
             report.struck += interrupter.struck
-            report.most_connections = max(report.most_connections, admin.connections())
+            report.most_connections = max(report.most_connections, admin.settled_connections())
         with Heartbeat() as heartbeat:
             for number in range(200):
                 stopwatch = Stopwatch(heartbeat)
@@ -164,6 +166,13 @@ class RedisAdmin:
     def connections(self) -> int:
         """Return how many connections there are but this one."""
         return len(self._client.client_list()) - 1
+
+    def settled_connections(self) -> int:
+        """Return how many stay when garbage is collected, and the server has noticed what was closed."""
+        gc.collect()
+        with contextlib.suppress(TimeoutError):
+            wait_for(lambda: self.connections() <= OPEN_CONNECTIONS, "connections to close", seconds=5)
+        return self.connections()
 
 
 def _in_child(function: Callable[..., Any], *args: Any) -> Any:

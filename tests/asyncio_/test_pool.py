@@ -174,7 +174,7 @@ def test_closing_does_not_wait_for_a_server_that_has_fallen_silent(tmp_path: Pat
     options = "&".join(f"{name}={value}" for name, value in material.client_options().items())
 
     async def main(server: RedisServer) -> float:
-        cache = AsyncSessionCache.from_url(f"{server.tls_url}?{options}", timeout=1)
+        cache = AsyncSessionCache.from_url(f"{server.tls_url}?{options}", timeout=10)
         await fill(cache, 1)
         await asyncio.gather(*(look_up(cache, 0) for _ in range(5)))
         with standing_still(server), Heartbeat() as heartbeat:
