@@ -30,7 +30,6 @@ WRITES: dict[str, Callable[[Any], object]] = {
     "upsert_runs": lambda cache: cache.upsert_runs("s", [a_run("r2"), a_run("r3")]),
     "delete_run": lambda cache: cache.delete_run("s", "r0"),
     "rename_session": lambda cache: cache.rename_session("s", "new"),
-    "touch_session": lambda cache: cache.touch_session("s"),
 }
 READS: dict[str, Callable[[Any], object]] = {
     "get_session": lambda cache: cache.get_session("s"),
@@ -62,48 +61,37 @@ def left(caches: Caches, admin: redis.Redis) -> Callable[[], int]:
 
 
 def lives(left: int, milliseconds: int) -> bool:
-    """Tell whether a lifetime was set to so many milliseconds a moment ago."""
-    return milliseconds - SLOW < left <= milliseconds
-
-
-@pytest.fixture
-def for_a_minute(make_cache: Any) -> None:
-    """Session `s` with two runs, which lives for a minute."""
-    make_cache(ttl=60).upsert_session(a_session("s", 2, user_id="u"))
+    """Tell whether a lifetime was set to so many milliseconds a moment ago, -1 for ever."""
+    return left == milliseconds if milliseconds == -1 else milliseconds - SLOW < left <= milliseconds
 
 
 # writes
 
 
-def test_a_new_session_lives_as_long_as_said(cache: Any, left: Callable[[], int]) -> None:
-    cache.upsert_session(a_session("s", 1))
+@pytest.mark.keys_without_ttl
+@pytest.mark.parametrize(
+    ("had", "ttl", "expected"),
+    [
+        (60, timedelta(milliseconds=123_456), 123_456),
+        (60, None, MINUTE),
+        (None, 60, MINUTE),
+        (None, None, -1),
+    ],
+    ids=["anew", "left alone", "not for ever", "for ever"],
+)
+@pytest.mark.parametrize(
+    ("write", "runs"),
+    [*((write, 2) for write in WRITES), *((write, 0) for write in WRITES if write.startswith("upsert_"))],
+)
+def test_writes(
+    make_cache: Any, left: Callable[[], int], write: str, runs: int, had: Any, ttl: Any, expected: int
+) -> None:
+    """A write begins the lifetime of its cache, if that has any; the first run lives as its session."""
+    make_cache(ttl=had).upsert_session(a_session("s", runs))
 
-    assert lives(left(), HOUR)
+    WRITES[write](make_cache(ttl=ttl))
 
-
-@pytest.mark.usefixtures("for_a_minute")
-@pytest.mark.parametrize("write", WRITES)
-def test_writes_start_the_lifetime_anew(make_cache: Any, left: Callable[[], int], write: str) -> None:
-    WRITES[write](make_cache(ttl=timedelta(milliseconds=123_456)))
-
-    assert lives(left(), 123_456)
-
-
-@pytest.mark.usefixtures("for_a_minute")
-@pytest.mark.parametrize("write", sorted(WRITES.keys() - {"touch_session"}))
-def test_writes_without_a_ttl_leave_it(make_cache: Any, left: Callable[[], int], write: str) -> None:
-    WRITES[write](make_cache(ttl=None))
-
-    assert lives(left(), MINUTE)
-
-
-@pytest.mark.parametrize("write", ["upsert_session", "upsert_run", "upsert_runs"])
-def test_a_first_run_lives_as_its_session(make_cache: Any, left: Callable[[], int], write: str) -> None:
-    make_cache(ttl=60).upsert_session(WorkflowSession("s"))
-
-    WRITES[write](make_cache(ttl=None))
-
-    assert lives(left(), MINUTE)
+    assert lives(left(), expected)
 
 
 def test_a_first_run_in_the_last_millisecond(make_cache: Any, admin: redis.Redis, caches: Caches) -> None:
@@ -125,46 +113,23 @@ def test_a_first_run_in_the_last_millisecond(make_cache: Any, admin: redis.Redis
 
 
 @pytest.mark.keys_without_ttl
-@pytest.mark.parametrize("write", WRITES)
-def test_without_a_ttl_for_ever(make_cache: Any, left: Callable[[], int], write: str) -> None:
-    cache = make_cache(ttl=None)
-    cache.upsert_session(a_session("s", 2))
-    WRITES[write](cache)
-
-    assert left() == -1
-
-
-def test_a_write_with_a_ttl_ends_for_ever(make_cache: Any, left: Callable[[], int]) -> None:
-    make_cache(ttl=None).upsert_session(a_session("s", 2))
-    make_cache(ttl=60).upsert_run("s", a_run("r1"))
-
-    assert lives(left(), MINUTE)
-
-
-# touching
-
-
-@pytest.mark.keys_without_ttl
 @pytest.mark.parametrize(
-    ("ttl", "milliseconds"),
-    [(30, 30_000), (timedelta(seconds=30), 30_000), (timedelta(seconds=29, milliseconds=999.9), 30_000)],
+    ("ttl", "expected"),
+    [
+        ((), HOUR),
+        ((30,), 30_000),
+        ((timedelta(seconds=30),), 30_000),
+        ((timedelta(seconds=29, milliseconds=999.9),), 30_000),
+        ((None,), -1),
+    ],
     ids=str,
 )
-def test_touching_sets_the_lifetime(
-    cache: Any, left: Callable[[], int], ttl: int | timedelta, milliseconds: int
-) -> None:
+def test_touching(cache: Any, left: Callable[[], int], ttl: tuple[Any, ...], expected: int) -> None:
     cache.upsert_session(a_session("s", 1))
+    cache.touch_session("s", 60)
 
-    assert cache.touch_session("s", ttl)
-    assert lives(left(), milliseconds)
-
-
-@pytest.mark.keys_without_ttl
-def test_touching_with_none_is_for_ever(cache: Any, left: Callable[[], int]) -> None:
-    cache.upsert_session(a_session("s", 1))
-
-    assert cache.touch_session("s", None)
-    assert left() == -1
+    assert cache.touch_session("s", *ttl)
+    assert lives(left(), expected)
 
 
 def test_touching_changes_nothing_else(cache: Any, caches: Caches, admin: redis.Redis) -> None:
@@ -180,40 +145,34 @@ def test_touching_changes_nothing_else(cache: Any, caches: Caches, admin: redis.
 # reads
 
 
-@pytest.mark.usefixtures("for_a_minute")
-@pytest.mark.parametrize("options", [{"ttl": 3600}, {"ttl": None, "touch_on_read": True}], ids=str)
+@pytest.mark.keys_without_ttl
+@pytest.mark.parametrize(
+    ("had", "ttl", "touches", "expected"),
+    [
+        (60, 3600, False, MINUTE),
+        (60, None, True, MINUTE),
+        (60, 3600, True, HOUR),
+        (3600, 60, True, HOUR),
+        (None, 60, True, -1),
+    ],
+    ids=["plain", "without a ttl", "touching", "touching a longer life", "touching for ever"],
+)
 @pytest.mark.parametrize("read", READS)
-def test_reads_leave_the_lifetime(
-    make_cache: Any, left: Callable[[], int], read: str, options: dict[str, Any]
+def test_reads(
+    make_cache: Any, left: Callable[[], int], read: str, had: Any, ttl: Any, touches: bool, expected: int
 ) -> None:
-    assert READS[read](make_cache(**options))
-    assert lives(left(), MINUTE)
+    make_cache(ttl=had).upsert_session(a_session("s", 2, user_id="u"))
+
+    assert READS[read](make_cache(ttl=ttl, touch_on_read=touches))
+
+    assert lives(left(), expected)
 
 
-@pytest.mark.usefixtures("for_a_minute")
-@pytest.mark.parametrize("read", READS)
-def test_touching_reads_start_it_anew(make_cache: Any, left: Callable[[], int], read: str) -> None:
-    assert READS[read](make_cache(ttl=3600, touch_on_read=True))
-    assert lives(left(), HOUR)
-
-
-@pytest.mark.usefixtures("for_a_minute")
 def test_another_users_read_does_not_touch(make_cache: Any, left: Callable[[], int]) -> None:
+    make_cache(ttl=60).upsert_session(a_session("s", 2, user_id="u"))
+
     assert make_cache(touch_on_read=True).get_session("s", user_id="v") is None
     assert lives(left(), MINUTE)
-
-
-@pytest.mark.keys_without_ttl
-@pytest.mark.parametrize("longer", [3600, None], ids=["an hour", "for ever"])
-@pytest.mark.parametrize("read", READS)
-def test_reads_shorten_no_life(make_cache: Any, left: Callable[[], int], read: str, longer: int) -> None:
-    cache = make_cache(ttl=60, touch_on_read=True)
-    cache.upsert_session(a_session("s", 2, user_id="u"))
-    cache.touch_session("s", longer)
-
-    assert READS[read](cache)
-
-    assert left() == -1 if longer is None else lives(left(), HOUR)
 
 
 def test_nothing_is_touched_that_is_not_there(make_cache: Any, caches: Caches, admin: redis.Redis) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -112,7 +111,8 @@ def test_a_workers_clock_may_be_wrong(
     if server.real is None:
         pytest.skip("an embedded server's clock is the worker's")
     cache.upsert_runs("s", runs("a1 b2"))
-    monkeypatch.setattr(time, "time", lambda: clock)
+    for where in ("time.time", "sessioncache.storage.run_members.time"):
+        monkeypatch.setattr(where, lambda: clock)
 
     cache.upsert_run("s", a_run("b", 1_000_000, content="new"))
     with contextlib.suppress(InvalidArgumentError):
