@@ -114,21 +114,21 @@ def test_a_first_run_in_the_last_millisecond(make_cache: Any, admin: redis.Redis
 
 @pytest.mark.keys_without_ttl
 @pytest.mark.parametrize(
-    ("ttl", "expected"),
+    ("own", "given", "expected"),
     [
-        ((), HOUR),
-        ((30,), 30_000),
-        ((timedelta(seconds=30),), 30_000),
-        ((timedelta(seconds=29, milliseconds=999.9),), 30_000),
-        ((None,), -1),
+        (3600, (), HOUR),
+        (None, (), -1),
+        (3600, (30,), 30_000),
+        (None, (timedelta(seconds=30),), 30_000),
+        (3600, (timedelta(seconds=29, milliseconds=999.9),), 30_000),
+        (3600, (None,), -1),
     ],
     ids=str,
 )
-def test_touching(cache: Any, left: Callable[[], int], ttl: tuple[Any, ...], expected: int) -> None:
-    cache.upsert_session(a_session("s", 1))
-    cache.touch_session("s", 60)
+def test_touching(make_cache: Any, left: Callable[[], int], own: Any, given: Any, expected: int) -> None:
+    make_cache(ttl=60).upsert_session(a_session("s", 1))
 
-    assert cache.touch_session("s", *ttl)
+    assert make_cache(ttl=own).touch_session("s", *given)
     assert lives(left(), expected)
 
 
