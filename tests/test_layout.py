@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
 
 from sessioncache import WorkflowSession
 from sessioncache.storage import codec, keys
-from strategies import workflow_sessions
 from support.samples import a_run, a_session, ids
 
 if TYPE_CHECKING:
@@ -72,20 +70,6 @@ def test_real_runs_are_the_same_one_by_one(cache: Any) -> None:
             cache.upsert_run(data["session_id"], run)
 
         assert cache.get_session(data["session_id"]).runs == runs
-
-
-@settings(max_examples=15)
-@given(session=workflow_sessions())
-def test_any_session_comes_back_equal(cache: Any, session: WorkflowSession) -> None:
-    cache.delete_session(session.session_id)
-    cache.upsert_session(session)
-
-    loaded = cache.get_session(session.session_id)
-
-    # Runs come back in the order of their creation, as they are stored.
-    session.runs = sorted(session.runs or (), key=lambda each: each.created_at)
-    assert loaded == session
-    assert loaded.to_dict() == session.to_dict()
 
 
 def test_updated_at_is_the_servers_clock(cache: Any, server: Subject, admin: redis.Redis) -> None:

@@ -133,29 +133,12 @@ LEFT_ALONE: Final = {ABSENT, FOREIGN, VERSION, FAILING}
 
 # fields
 
-VALUES: Final[dict[str, bytes | None]] = {
-    "missing": None,
-    "empty": b"",
-    "nan": b"nan",
-    "inf": b"inf",
-    "hexadecimal": b"0x10",
-    "exponent": b"1e3",
-    "fraction": b"5.5",
-    "negative": b"-1",
-    "17 digits": b"1" * 17,
-    "2**53": b"%d" % 2**53,
-    "over 2**53": b"%d" % (2**53 + 1),
-    "no UTF-8": b"\xff\xfe",
-    "text": b"x",
-    "huge": b"9" * 5000,
-    "another format": b"\x02\x00",
-    "cut short": b"\x01\xdc\xff\xff",
-    "a byte that is none": b"\x01\xc1",
-}
-OF_ONE_FIELD: Final[dict[str, dict[str, bytes | None]]] = {
-    "count": {"too low": b"1", "too high": b"9"},
-    "schema": {"a later one": b"2"},
-}
+NO_NUMBERS: Final = [b"", b"nan", b"inf", b"0x10", b"1e3", b"5.5", b"-1", b"x"]
+LARGE: Final = [b"1" * 17, b"%d" % 2**53, b"%d" % (2**53 + 1), b"9" * 5000]
+NOT_DECODING: Final = [b"\xff\xfe", b"\x02\x00", b"\x01\xc1", b"\x01\xdc\xff\xff"]
+VALUES: Final[list[bytes | None]] = [None, *NO_NUMBERS, *LARGE, *NOT_DECODING]
+"""Of any field; None for one that is missing."""
+OF_ONE_FIELD: Final[dict[str, list[bytes | None]]] = {"count": [b"1", b"9"], "schema": [b"2"]}
 
 COUNTERS: Final = {"rev", "born", "count", "seq", "updated_at"}
 OWNERS: Final = {"user_id", "workflow_id"}
@@ -166,8 +149,8 @@ FIELDS: Final = sorted({*COUNTERS, *TEXTS, *PACKED, "session_id", "schema"})
 
 def damaged_field(name: str, _: Stored) -> Iterator[Damage]:
     """Give each damage of a field."""
-    for kind, value in (VALUES | OF_ONE_FIELD.get(name, {})).items():
-        yield Damage(kind, _meaning(name, value), fields={name: value})
+    for value in VALUES + OF_ONE_FIELD.get(name, []):
+        yield Damage(repr(value)[:20], _meaning(name, value), fields={name: value})
 
 
 def _meaning(name: str, value: bytes | None) -> str:
@@ -222,21 +205,16 @@ def foreign_members(stored: Stored) -> Iterator[Damage]:
     yield Damage("another session's runs", ABSENT, moves=others)
 
 
+GARBAGE: Final = [b"", b":", b"::", b"::\x01\xc1", b"\x01\xc1", b":1:\x01\x80", b"9" * 5000 + b":1:\x01\x80"]
+
+
 def damaged_run(stored: Stored) -> Iterator[Damage]:
     """Give each damage of the newest run's members."""
     for run_id in (b"", b"x" * (MAX_ID_BYTES + 1), b"\xff\xfe"):
         yield Damage(f"run id {run_id[:5]!r}", RIGHT, moves=_with_id(stored, run_id))
     for kind in "hib":
         member, score = stored.newest(kind)
-        for garbage in (
-            b"",
-            b":",
-            b"::",
-            b"::\x01\xc1",
-            b"\x01\xc1",
-            b":1:\x01\x80",
-            b"9" * 5000 + b":1:\x01\x80",
-        ):
+        for garbage in GARBAGE:
             moves = [Move(member, kind.encode() + garbage, score)]
             yield Damage(f"{kind} is {garbage[:9]!r}", RIGHT, moves=moves)
 

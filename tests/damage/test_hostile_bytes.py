@@ -178,6 +178,13 @@ def test_a_set_of_texts_may_have_more_items(
         codec.unpack(codec.FORMAT + _set_of(list(numbers)))
 
 
+def test_a_value_over_the_cap_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "MAX_PACKED_BYTES", 50)
+
+    with pytest.raises(codec.CodecError, match="over the limit"):
+        codec.unpack(codec.FORMAT + b"\xc1" * 51)
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_no_script_runs_or_parses_a_payload(path: Path) -> None:
     words = ("loadstring", "load(", "dofile", "cmsgpack", "cjson", "struct.unpack", "_G", "setfenv")
