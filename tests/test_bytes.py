@@ -25,7 +25,7 @@ DATA = Path(__file__).parent / "data"
 SIZES = (100, 1_000, 5_000)
 """Runs of the sessions that are compared."""
 
-DIGITS = 150
+DIGITS = 300
 """Bytes that numbers, ids, counts and the versions of ten heads may have more in a longer session."""
 
 
