@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -52,18 +51,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-SMOKE = ("asyncio_", "models", "test_codec", "test_concurrency", "test_documentation")
-"""The folders and files whose tests may depend on the interpreter."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by where they are."""
-    tests = Path(__file__).parent
+    """Mark the tests with agno by where they are."""
     for item in items:
-        first = item.path.relative_to(tests).parts[0].removesuffix(".py")
-        if first in SMOKE:
-            item.add_marker("smoke")
-        if first == "agno":
+        if item.path.parent.name == "agno":
             item.add_marker("agno")
 
 
