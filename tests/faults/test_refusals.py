@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 BINARIES = {"7": None, "6.2": oldest_server_binary()}
-TIMEOUT = 0.3
+TIMEOUT = 1.0
 CONFIG = {"save": "3600 1", "repl-diskless-sync-delay": 0}
 ENDLESS = "while true do end"
 

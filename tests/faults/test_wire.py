@@ -36,7 +36,7 @@ LOST: list[Fault] = ["reset_on_connect", "reset_before_send", "reset_after_send"
 STALLED: list[Fault] = ["black_hole", "silence", "drip"]
 """Faults that keep it open, and no answer, or no whole answer, ever comes."""
 
-TIMEOUT = 0.4
+TIMEOUT = 0.8
 
 CALLS: dict[str, Callable[[Any], object]] = {
     "read": lambda cache: cache.get_session("s"),
