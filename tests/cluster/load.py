@@ -141,9 +141,9 @@ def fail_over(cluster: Any, master: Any) -> None:
     """
 
     def swapped() -> bool:
-        if cluster.replicas_of(master):
+        if replicas := cluster.replicas_of(master):
             with contextlib.suppress(TimeoutError):
-                cluster.fail_over(master, seconds=1)
+                cluster.fail_over(master, replicas[0], seconds=1)
         return not cluster.replicas_of(master)
 
     wait_for(swapped, "the failover")

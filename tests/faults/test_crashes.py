@@ -47,7 +47,7 @@ def test_a_paused_server_loses_nothing(connect: Callable[..., Any]) -> None:
         with Load(cache) as load:
 
             def unknown() -> int:
-                return load.errors["OutcomeUnknownError"]
+                return load.errors["append OutcomeUnknownError"]
 
             for _ in range(5):
                 load.wait(50)

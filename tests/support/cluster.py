@@ -139,9 +139,11 @@ class RedisCluster(Startable):
             seconds=seconds,
         )
 
-    def fail_over(self, master: RedisServer, *, seconds: float = 30) -> RedisServer:
-        """Swap a live master with its replica, in good order (CLUSTER FAILOVER); answers the new master."""
-        replica = self.replicas_of(master)[0]
+    def fail_over(
+        self, master: RedisServer, replica: RedisServer | None = None, *, seconds: float = 30
+    ) -> RedisServer:
+        """Swap a live master with its replica, in good order (CLUSTER FAILOVER); return the new master."""
+        replica = replica or self.replicas_of(master)[0]
         self.admin(replica).execute_command("CLUSTER", "FAILOVER")
         self.wait_for_failover(master, seconds=seconds)
         return replica

@@ -75,6 +75,7 @@ class Workload:
 
     cache: Any
     errors: Counter[str] = field(default_factory=Counter)
+    """By what was done and the error's name: `read UnavailableError`."""
     wrong: list[object] = field(default_factory=list)
     longest: float = 0.0
     """Seconds that one job took at the most, on a machine that does not stall."""
@@ -128,7 +129,8 @@ class Workload:
             try:
                 job()
             except UnavailableError as error:
-                self.errors[type(error).__name__] += 1
+                name = getattr(job, "func", job).__name__.removeprefix("_")
+                self.errors[f"{name} {type(error).__name__}"] += 1
                 self.last_error = time.monotonic()
             except BaseException as error:  # noqa: BLE001 - whatever it is, the test shows it
                 self.wrong.append(error)
