@@ -63,9 +63,7 @@ def script_add(fixture: Fixture, runs: int) -> Candidate:
     session_id = fixture.session(runs)
 
     def command(run: WorkflowRunOutput) -> Command:
-        call = Context(
-            topology=fixture.cache.transport.topology, timeout=5.0, settings=fixture.cache.settings
-        )
+        call = Context(topology=fixture.cache.transport.topology, settings=fixture.cache.settings)
         (sent,) = next(upsert_runs(call, session_id, [run])).commands
         return sent
 

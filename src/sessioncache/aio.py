@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import EllipsisType, TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, ParamSpec, Self, TypeVar
 
+from .client import BaseCache
 from .models import (
     Message,
     RunStatus,
@@ -30,14 +31,13 @@ from .operations import (
     upsert,
 )
 from .operations.context import Context, Operation
-from .options import Options, check_options
 from .transport.awaited import AsyncTransport
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AsyncSessionCache:
+class AsyncSessionCache(BaseCache):
     """Workflow sessions in Redis, for asyncio: everything `SessionCache` has, awaited.
 
         cache = AsyncSessionCache.from_url("redis://localhost:6379/0", ttl=3600)
@@ -47,46 +47,8 @@ class AsyncSessionCache:
     and a write that was under way is applied or not, never half.
     """
 
-    def __init__(self, client: Any, **options: Unpack[Options]) -> None:
-        """Make a cache on the Redis that a client of redis-py is connected to: a server or a cluster.
-
-        The client is only read, for where and how to connect: the cache has connections of its own.
-
-        Args:
-            client: A client of redis-py, of redis.asyncio for the asynchronous cache.
-            **options: Those of `from_url`.
-
-        Raises:
-            InvalidArgumentError: The client is none, or an option is unknown or wrong.
-        """
-        self.settings = check_options(**options)
-        is_transport = isinstance(client, AsyncTransport)
-        self.transport = client if is_transport else AsyncTransport.from_client(client)
-
-    @classmethod
-    def from_url(cls, url: str, **options: Unpack[Options]) -> Self:
-        """Make a cache on the Redis at a URL; nothing is connected yet.
-
-        Args:
-            url: redis:// rediss:// unix:// redis+cluster:// rediss+cluster:// redis+sentinel://
-                rediss+sentinel:// or memory://, an in-process server (extra `embedded`).
-            **options: Any of these:
-
-                prefix: beginning of the names of all keys; `sessioncache` by default.
-                ttl: lifetime of a session after each write, in seconds or as a timedelta; None, the default,
-                for ever.
-                touch_on_read: whether reading a session also begins its lifetime again.
-                max_runs: most runs of a session: a write that adds one removes the oldest beyond it.
-                max_run_bytes: largest packed run, in bytes; 8 MiB by default.
-                timeout: seconds that one call may take, retries included; 5 by default.
-
-        Raises:
-            InvalidArgumentError: The URL or an option is unknown or wrong.
-        """
-        return cls(AsyncTransport.from_url(url), **options)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.transport.topology!r}, prefix={self.settings.prefix!r})"
+    transport: AsyncTransport
+    _transport_class = AsyncTransport
 
     async def __aenter__(self) -> Self:
         """Return the cache, to be closed at the end of the block."""
@@ -99,12 +61,8 @@ class AsyncSessionCache:
         await self.aclose()
 
     async def _run(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        ctx = Context(
-            topology=self.transport.topology,
-            timeout=self.settings.timeout,
-            settings=self.settings,
-            name=operation.__name__,
-        )
+        name = operation.__name__
+        ctx = Context(topology=self.transport.topology, settings=self.settings, name=name)
         return await self.transport.run(operation(ctx, *args, **kwargs))
 
     async def upsert_session(self, session: WorkflowSession, *, expect_rev: int | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import EllipsisType, TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, ClassVar, ParamSpec, Self, TypeVar, Unpack
 
 from .models import (
     Message,
@@ -32,22 +32,16 @@ from .operations import (
 from .operations.context import Context, Operation
 from .options import Options, check_options
 from .transport.blocking import BlockingTransport
+from .transport.endpoint import Transport
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class SessionCache:
-    """Workflow sessions in Redis, for blocking code; safe to share between threads and across forks.
+class BaseCache:
+    """What both clients are made of: checked options, and a transport to Redis."""
 
-        cache = SessionCache.from_url("redis://localhost:6379/0", ttl=3600)
-
-    Besides the errors that a method names, every method raises InvalidArgumentError for a wrong argument
-    before anything is sent, UnavailableError if Redis does not serve within `timeout`, ConfigurationError
-    if it never will, and OutcomeUnknownError if a write was sent and its reply was lost. Round trips are
-    those on one server that knows the scripts; in a cluster, indexes take one more to each node that holds
-    one.
-    """
+    _transport_class: ClassVar[type[Transport]]
 
     def __init__(self, client: Any, **options: Unpack[Options]) -> None:
         """Make a cache on the Redis that a client of redis-py is connected to: a server or a cluster.
@@ -62,8 +56,8 @@ class SessionCache:
             InvalidArgumentError: The client is none, or an option is unknown or wrong.
         """
         self.settings = check_options(**options)
-        is_transport = isinstance(client, BlockingTransport)
-        self.transport = client if is_transport else BlockingTransport.from_client(client)
+        kind = self._transport_class
+        self.transport: Any = client if isinstance(client, kind) else kind.from_client(client)
 
     @classmethod
     def from_url(cls, url: str, **options: Unpack[Options]) -> Self:
@@ -85,10 +79,26 @@ class SessionCache:
         Raises:
             InvalidArgumentError: The URL or an option is unknown or wrong.
         """
-        return cls(BlockingTransport.from_url(url), **options)
+        return cls(cls._transport_class.from_url(url), **options)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.transport.topology!r}, prefix={self.settings.prefix!r})"
+
+
+class SessionCache(BaseCache):
+    """Workflow sessions in Redis, for blocking code; safe to share between threads and across forks.
+
+        cache = SessionCache.from_url("redis://localhost:6379/0", ttl=3600)
+
+    Besides the errors that a method names, every method raises InvalidArgumentError for a wrong argument
+    before anything is sent, UnavailableError if Redis does not serve within `timeout`, ConfigurationError
+    if it never will, and OutcomeUnknownError if a write was sent and its reply was lost. Round trips are
+    those on one server that knows the scripts; in a cluster, indexes take one more to each node that holds
+    one.
+    """
+
+    transport: BlockingTransport
+    _transport_class = BlockingTransport
 
     def __enter__(self) -> Self:
         """Return the cache, to be closed at the end of the block."""
@@ -101,12 +111,8 @@ class SessionCache:
         self.close()
 
     def _run(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        ctx = Context(
-            topology=self.transport.topology,
-            timeout=self.settings.timeout,
-            settings=self.settings,
-            name=operation.__name__,
-        )
+        name = operation.__name__
+        ctx = Context(topology=self.transport.topology, settings=self.settings, name=name)
         return self.transport.run(operation(ctx, *args, **kwargs))
 
     def upsert_session(self, session: WorkflowSession, *, expect_rev: int | None = None) -> None:

@@ -131,7 +131,7 @@ class IndexReader:
         if not stale:
             return
         # A listing does not wait for a server that takes no writes: its first retry is beyond the timeout.
-        ctx = replace(self._ctx, pause=self._ctx.timeout)
+        ctx = replace(self._ctx, pause=self._ctx.settings.timeout)
         try:
             yield from self._unlist(ctx, stale)
         except (UnavailableError, DamagedSessionError) as exc:

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, Self, TypeVar
+from typing import Any, TypeVar
 
 import redis.asyncio as redis
 from redis.asyncio import Connection
@@ -20,39 +20,28 @@ from sessioncache.errors import ReplyMismatchError
 
 from .blocking import pack_commands
 from .embedded import embedded_async_client
-from .endpoint import ConnectionClasses, Endpoint, endpoint_from_url, endpoint_of_client
+from .endpoint import ConnectionClasses, Endpoint, Transport
 from .flow import Address, Command, Effect, Flow, Probe, Send, Sleep
 from .probe import misfit
 from .redis_errors import REDIS_ERRORS, NotSentError, without_arguments
 
 T = TypeVar("T")
 
-_CLASSES: Final = ConnectionClasses(
-    redis.Connection, redis.SSLConnection, redis.UnixDomainSocketConnection, Retry, embedded_async_client
-)
-
 _inherited: list[object] = []
 """Pools of parent processes: redis-py closes a connection that is garbage, so these never become it."""
 
 
-class AsyncTransport:
+class AsyncTransport(Transport):
     """Runs flows over the connections of each event loop; safe to share between tasks, loops and forks."""
 
+    classes = ConnectionClasses(
+        redis.Connection, redis.SSLConnection, redis.UnixDomainSocketConnection, Retry, embedded_async_client
+    )
+
     def __init__(self, endpoint: Endpoint) -> None:
-        self.topology = endpoint.make_topology()
-        self._endpoint = endpoint
+        super().__init__(endpoint)
         self._pid = os.getpid()
         self._by_loop: dict[asyncio.AbstractEventLoop, dict[Address, AsyncPool]] = {}
-
-    @classmethod
-    def from_url(cls, url: str) -> Self:
-        """Return the transport to the Redis at a URL; nothing is connected yet."""
-        return cls(endpoint_from_url(url, _CLASSES))
-
-    @classmethod
-    def from_client(cls, client: Any) -> Self:
-        """Return a transport, with connections of its own, to where a client of redis.asyncio connects."""
-        return cls(endpoint_of_client(client, _CLASSES))
 
     async def run(self, flow: Flow[T]) -> T:
         """Run a flow to its result."""

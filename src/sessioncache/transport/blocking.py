@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Sequence
 from itertools import chain
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any, Final, NoReturn, Self, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import redis
 from redis import Connection
@@ -21,7 +21,7 @@ from redis.retry import Retry
 from sessioncache.errors import InvalidArgumentError, ReplyMismatchError
 
 from .embedded import embedded_client
-from .endpoint import ConnectionClasses, Endpoint, endpoint_from_url, endpoint_of_client
+from .endpoint import ConnectionClasses, Endpoint, Transport
 from .flow import Address, Await, Command, Effect, Flow, Probe, Send, Sleep
 from .probe import misfit
 from .redis_errors import REDIS_ERRORS, NotSentError, without_arguments
@@ -31,28 +31,17 @@ T = TypeVar("T")
 SHORTEST_WAIT: Final = 0.001
 """Least seconds that a socket waits: 0 would mean non-blocking."""
 
-_CLASSES: Final = ConnectionClasses(
-    redis.Connection, redis.SSLConnection, redis.UnixDomainSocketConnection, Retry, embedded_client
-)
 
-
-class BlockingTransport:
+class BlockingTransport(Transport):
     """Runs flows over blocking connections; safe to share between threads and across forks."""
 
+    classes = ConnectionClasses(
+        redis.Connection, redis.SSLConnection, redis.UnixDomainSocketConnection, Retry, embedded_client
+    )
+
     def __init__(self, endpoint: Endpoint) -> None:
-        self.topology = endpoint.make_topology()
-        self._endpoint = endpoint
+        super().__init__(endpoint)
         self._pools: dict[Address, Pool] = {}
-
-    @classmethod
-    def from_url(cls, url: str) -> Self:
-        """Return the transport to the Redis at a URL; nothing is connected yet."""
-        return cls(endpoint_from_url(url, _CLASSES))
-
-    @classmethod
-    def from_client(cls, client: Any) -> Self:
-        """Return a transport, with connections of its own, to where a client of redis-py connects."""
-        return cls(endpoint_of_client(client, _CLASSES))
 
     def run(self, flow: Flow[T]) -> T:
         """Run a flow to its result."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from redis import Connection, SSLConnection
 from redis.backoff import NoBackoff
@@ -74,6 +74,26 @@ class Endpoint:
 
     def _options(self, address: Address) -> Mapping[str, Any]:
         return self.sentinel_options if address.is_sentinel else self.options
+
+
+class Transport:
+    """What blocking and asynchronous transports share: where to connect, and where keys are."""
+
+    classes: ClassVar[ConnectionClasses]
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.topology = endpoint.make_topology()
+        self._endpoint = endpoint
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Return the transport to the Redis at a URL; nothing is connected yet."""
+        return cls(endpoint_from_url(url, cls.classes))
+
+    @classmethod
+    def from_client(cls, client: Any) -> Self:
+        """Return a transport, with connections of its own, to where a client of redis-py connects."""
+        return cls(endpoint_of_client(client, cls.classes))
 
 
 def endpoint_from_url(url: str, classes: ConnectionClasses) -> Endpoint:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from sessioncache.errors import (
     ConfigurationError,
@@ -32,12 +32,20 @@ PROBE_SECONDS: Final = 0.25
 """Longest wait for a reply in another protocol: a server that speaks it replies at once."""
 
 
+class Settings(Protocol):
+    """The one option of a caller that counts here."""
+
+    @property
+    def timeout(self) -> float:
+        """Return the seconds that one call may take, retries included."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Call:
     """One call of a user: where keys are, and until when to try."""
 
     topology: Topology
-    timeout: float
+    settings: Settings
     name: str = "call"
     """What the log calls it."""
     started: float = field(default_factory=monotonic)
@@ -47,7 +55,7 @@ class Call:
 
     def seconds_left(self) -> float:
         """Return how long this call may still take."""
-        return self.started + self.timeout - monotonic()
+        return self.started + self.settings.timeout - monotonic()
 
     def server(self, address: Address | None, exc: BaseException) -> str:
         """Return the name of the server that failed: the one asked, else the one that the error names."""

@@ -22,12 +22,8 @@ class SessionCalls:
     settings: Settings
 
     def _run(self, operation: Operation[..., Any], *args: Any, **kwargs: Any) -> Any:
-        ctx = Context(
-            topology=self.transport.topology,
-            timeout=self.settings.timeout,
-            settings=self.settings,
-            name=operation.__name__,
-        )
+        name = operation.__name__
+        ctx = Context(topology=self.transport.topology, settings=self.settings, name=name)
         return self.transport.run(operation(ctx, *args, **kwargs))
 
     def get_session(

@@ -84,8 +84,7 @@ def import_sessions(
 
 def _run(cache: SessionCacheDb | SessionCache, operation: Operation[..., T], *args: Any) -> T:
     settings = replace(cache.settings, adapter=AGNO)
-    topology, timeout = cache.transport.topology, settings.timeout
-    ctx = Context(topology=topology, timeout=timeout, settings=settings, name="import_sessions")
+    ctx = Context(topology=cache.transport.topology, settings=settings, name="import_sessions")
     return cache.transport.run(operation(ctx, *args))
 
 
