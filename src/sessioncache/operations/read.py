@@ -96,15 +96,19 @@ def read(
 ) -> Flow[Reading | None]:
     """Read fields of a session, all for None, and slices of its runs: one round trip.
 
-    Returns None if the session does not exist, or is damaged, which is logged. If the cache's reads extend
-    lifetimes, this one does so for the session of that user.
+    Returns None if the session does not exist, or is damaged, which is logged.
     """
     request = read_request(ctx, session_id, slices, fields)
-    if ctx.settings.touch_on_read:
-        (reply,) = yield from send_and_touch(ctx, [(session_id, request)], user_id)
-    else:
-        reply = yield from send(ctx, request)
+    reply = yield from send_read(ctx, session_id, request, user_id)
     return parse_reply(session_id, reply, slices, fields)
+
+
+def send_read(ctx: Context, session_id: str, request: Request, user_id: str | None = None) -> Flow[Any]:
+    """Send a request that reads a session, and touch the session if the cache's reads do."""
+    if not ctx.settings.touch_on_read:
+        return (yield from send(ctx, request))
+    (reply,) = yield from send_and_touch(ctx, [(session_id, request)], user_id)
+    return reply
 
 
 def read_request(

@@ -22,11 +22,9 @@ from sessioncache.storage.session_hash import Fields, from_fields, to_fields
 from sessioncache.storage.snapshot import SNAPSHOT, Snapshot, snapshot_of
 from sessioncache.transport.flow import Flow
 from sessioncache.transport.request import Request
-from sessioncache.transport.retry import send
 
 from .context import Context
-from .read import Reading, not_about, read, snapshot_from
-from .touch import send_and_touch
+from .read import Reading, not_about, read, send_read, snapshot_from
 
 Members = list[tuple[bytes, bytes | None]]
 """Head and body of each run, oldest first; None for a body that was not read."""
@@ -57,11 +55,7 @@ def refresh(ctx: Context, session: Any) -> Flow[bool]:
 def _has_changed(ctx: Context, session_id: str, loaded: Snapshot) -> Flow[bool]:
     meta, _ = session_keys(ctx.settings.prefix, session_id)
     request = Request(meta, ((b"HMGET", meta, b"session_id", b"rev", b"born"),))
-    if ctx.settings.touch_on_read:
-        (reply,) = yield from send_and_touch(ctx, [(session_id, request)])
-    else:
-        reply = yield from send(ctx, request)
-    stored_id, rev, born = reply
+    stored_id, rev, born = yield from send_read(ctx, session_id, request)
     if stored_id is not None and stored_id != session_id.encode():
         raise not_about(session_id)
     return bool(born != loaded.born or rev != b"%d" % loaded.rev)

@@ -11,13 +11,12 @@ from sessioncache.storage.run_members import StoredRun, bodies_after, heads_afte
 from sessioncache.storage.scripts import Precondition, get_run_arguments
 from sessioncache.transport.flow import Flow
 from sessioncache.transport.request import Script
-from sessioncache.transport.retry import fits, send
+from sessioncache.transport.retry import fits
 from sessioncache.validation import encoded_id, whole_number
 
 from .context import Context, writing_script
-from .read import HEADER, parse_reply, read
-from .touch import send_and_touch
-from .write import accepted, list_elsewhere, log_damaged, write_request
+from .read import HEADER, parse_reply, read, send_read
+from .write import list_elsewhere, log_damaged, run_script
 
 _GET_RUN: Final = Script(scripts.GET_RUN)
 _DELETE_RUN: Final = writing_script(scripts.DELETE_RUN)
@@ -29,10 +28,7 @@ def get_run(ctx: Context, session_id: str, run_id: str) -> Flow[Any]:
     encoded_id(session_id, "session_id")
     session_keys = keys.session_keys(ctx.settings.prefix, session_id)
     request = _GET_RUN.call(session_keys, arguments, writes=False)
-    if ctx.settings.touch_on_read:
-        (reply,) = yield from send_and_touch(ctx, [(session_id, request)])
-    else:
-        reply = yield from send(ctx, request)
+    reply = yield from send_read(ctx, session_id, request)
     if not _is_run_reply(reply):
         raise scripts.mismatch(session_id)
     header, n_members, *members = reply
@@ -56,9 +52,10 @@ def delete_run(ctx: Context, session_id: str, run_id: str) -> Flow[bool]:
     wanted = encoded_id(run_id, "run_id")
     encoded_id(session_id, "session_id")
     precondition = Precondition(session_id)
-    reply = yield from send(ctx, write_request(ctx, _DELETE_RUN, precondition, (wanted,)))
     try:
-        deleted = accepted(scripts.read_delete_run_reply, reply, precondition)
+        deleted = yield from run_script(
+            ctx, _DELETE_RUN, precondition, (wanted,), scripts.read_delete_run_reply
+        )
     except SessionNotFoundError:
         return False
     yield from list_elsewhere(ctx, precondition, deleted.session)

@@ -10,11 +10,10 @@ from sessioncache.storage.scripts import Merge, Precondition, WriteResult
 from sessioncache.storage.session_hash import field_name
 from sessioncache.storage.snapshot import snapshot_of
 from sessioncache.transport.flow import Flow
-from sessioncache.transport.retry import send
 from sessioncache.validation import encoded_id, optional_id, unix_seconds
 
 from .context import Context, writing_script
-from .write import accepted, found, merge, write_request
+from .write import found, merge, run_script
 
 _DELETE_SESSION: Final = writing_script(scripts.DELETE_SESSION)
 
@@ -54,9 +53,5 @@ def delete_session(ctx: Context, session_id: str, *, user_id: str | None = None)
     """Remove a session with all of its runs; return False if it does not exist for this user."""
     encoded_id(session_id, "session_id")
     precondition = Precondition(session_id, optional_id(user_id, "user_id"), claims=False)
-    return (yield from found(_delete(ctx, precondition)))
-
-
-def _delete(ctx: Context, precondition: Precondition) -> Flow[None]:
-    reply = yield from send(ctx, write_request(ctx, _DELETE_SESSION, precondition))
-    accepted(scripts.read_write_reply, reply, precondition)
+    deleting = run_script(ctx, _DELETE_SESSION, precondition, (), scripts.read_write_reply)
+    return (yield from found(deleting))

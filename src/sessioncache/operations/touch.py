@@ -13,11 +13,10 @@ from sessioncache.storage.scripts import Precondition, touch_session_arguments
 from sessioncache.transport.batch import send_all
 from sessioncache.transport.flow import Flow
 from sessioncache.transport.request import Request
-from sessioncache.transport.retry import send
 from sessioncache.validation import encoded_id, lifetime
 
 from .context import Context, writing_script
-from .write import accepted, list_elsewhere, write_request
+from .write import accepted, list_elsewhere, run_script, write_request
 
 _TOUCH_SESSION: Final = writing_script(scripts.TOUCH_SESSION)
 
@@ -28,19 +27,15 @@ def touch_session(ctx: Context, session_id: str, ttl: int | timedelta | Ellipsis
     if not isinstance(ttl, EllipsisType):
         ctx = ctx.with_ttl(lifetime(ttl, "ttl"))
     precondition = Precondition(session_id)
-    request = _request(ctx, precondition, only_longer=False)
-    reply = yield from send(ctx, request)
+    arguments = touch_session_arguments(only_longer=False)
     try:
-        touched = accepted(scripts.read_touch_reply, reply, precondition)
+        touched = yield from run_script(
+            ctx, _TOUCH_SESSION, precondition, arguments, scripts.read_touch_reply
+        )
     except SessionNotFoundError:
         return False
     yield from list_elsewhere(ctx, precondition, touched.session)
     return True
-
-
-def _request(ctx: Context, precondition: Precondition, *, only_longer: bool) -> Request:
-    arguments = touch_session_arguments(only_longer=only_longer)
-    return write_request(ctx, _TOUCH_SESSION, precondition, arguments)
 
 
 def send_and_touch(
@@ -52,7 +47,8 @@ def send_and_touch(
     cannot be touched is read all the same.
     """
     preconditions = [Precondition(session_id, user_id, claims=False) for session_id, _ in requests]
-    touches = [_request(ctx, precondition, only_longer=True) for precondition in preconditions]
+    arguments = touch_session_arguments(only_longer=True)
+    touches = [write_request(ctx, _TOUCH_SESSION, precondition, arguments) for precondition in preconditions]
     # To touch twice is to touch, so these are sent like reads.
     optional = [touch._replace(writes=False, tolerates=(SessionCacheError,)) for touch in touches]
     replies = yield from send_all(ctx, [*(request for _, request in requests), *optional])

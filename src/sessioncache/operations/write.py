@@ -39,11 +39,21 @@ def write(
     Raises SessionNotFoundError, SessionOwnershipError, SessionConflictError or StaleRunError; nothing is
     stored then.
     """
-    request = write_request(ctx, script, precondition, arguments)
-    reply = yield from send(ctx, request)
-    written = accepted(scripts.read_write_reply, reply, precondition)
+    written = yield from run_script(ctx, script, precondition, arguments, scripts.read_write_reply)
     yield from list_elsewhere(ctx, precondition, written)
     return written
+
+
+def run_script(
+    ctx: Context,
+    script: Script,
+    precondition: Precondition,
+    arguments: Iterable[bytes],
+    read: Callable[[Any, str], R | Refusal],
+) -> Flow[R]:
+    """Run a script on a session and return what it says it wrote, by `read`: one round trip."""
+    reply = yield from send(ctx, write_request(ctx, script, precondition, arguments))
+    return accepted(read, reply, precondition)
 
 
 def merge(ctx: Context, precondition: Precondition, change: Merge) -> Flow[WriteResult]:
