@@ -65,6 +65,60 @@ def test_an_object_of_a_deleted_session_is_not_saved(
     assert stored() == before
 
 
+@pytest.mark.parametrize(
+    ("options", "way", "reason"),
+    [
+        ({"mark_deletions": True}, "deleted", "deleted"),
+        ({"mark_deletions": True}, "expired", "expired"),
+        ({"mark_deletions": True, "ttl": None}, "expired", None),
+        ({}, "deleted", None),
+    ],
+)
+@pytest.mark.keys_without_ttl
+def test_the_error_tells_deleted_from_expired_if_deletions_are_marked(
+    make_cache: Callable[..., Any],
+    admin: redis.Redis,
+    keys: list[str],
+    options: dict[str, Any],
+    way: str,
+    reason: str | None,
+) -> None:
+    cache = make_cache(**options)
+    cache.upsert_session(a_session("s", 1))
+    session = cache.get_session("s")
+    if way == "deleted":
+        assert cache.delete_session("s")
+    else:
+        admin.delete(*keys)
+
+    with pytest.raises(SessionNotFoundError) as caught:
+        cache.upsert_session(session)
+
+    assert caught.value.reason == reason
+
+
+def test_the_mark_of_a_deletion_is_no_session(
+    make_cache: Callable[..., Any], stored: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = make_cache(mark_deletions=True)
+    cache.upsert_session(a_session("s", 1))
+
+    assert cache.delete_session("s")
+    assert not cache.delete_session("s")
+    assert cache.get_session("s") is None
+    assert cache.get_run("s", "r1") is None
+    assert not cache.touch_session("s")
+    with pytest.raises(SessionNotFoundError):
+        cache.get_runs("s")
+    assert cache.rebuild_indexes() == 0
+    assert cache.list_sessions().sessions == []
+    assert caplog.text == ""
+
+    cache.upsert_session(a_session("s", 2))
+    assert len(cache.get_session("s").runs) == 2
+    assert stored()[0].keys() >= {b"deleted"}  # objects from before are refused still
+
+
 def test_a_run_of_a_deleted_session_is_not_stored(cache: Any, stored: Any) -> None:
     cache.upsert_session(a_session("s", 1))
     cache.delete_session("s")

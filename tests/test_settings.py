@@ -28,7 +28,7 @@ WRONG = [
     *(("ttl", value) for value in (0, -1, True, 1.5, "60", math.nan, timedelta(0), timedelta(-1))),
     *(("ttl", value) for value in (timedelta(microseconds=999), timedelta(days=36501), 36501 * 86400)),
     *(("ttl", value) for value in (2**47, 2**53)),
-    *(("touch_on_read", value) for value in (1, 0, None, "yes")),
+    *((name, value) for name in ("touch_on_read", "mark_deletions") for value in (1, 0, None, "yes")),
     *(("max_runs", value) for value in (0, -1, True, 1.5, "3", 2**53 + 1)),
     *(("max_run_bytes", value) for value in (0, -1, None, True, 1e6, "1", 2**53 + 1)),
     *(("timeout", value) for value in (0, -1, None, True, "5", math.nan, math.inf, 86_401)),

@@ -75,6 +75,8 @@ class BaseCache:
                 max_runs: most runs of a session: a write that adds one removes the oldest beyond it.
                 max_run_bytes: largest packed run, in bytes; 8 MiB by default.
                 timeout: seconds that one call may take, retries included; 5 by default.
+                mark_deletions: whether a deletion leaves a mark for a day, so that the `reason` of a
+                    SessionNotFoundError tells what was deleted from what expired.
 
         Raises:
             InvalidArgumentError: The URL or an option is unknown or wrong.

@@ -22,6 +22,8 @@ several scripts keeps the batches that had already succeeded.
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class SessionCacheError(Exception):
     """Base of every error of this library.
@@ -60,7 +62,15 @@ class RunTooLargeError(InvalidArgumentError):
 
 
 class SessionNotFoundError(SessionCacheError):
-    """The session does not exist: never created, expired, or deleted by another worker."""
+    """The session does not exist: never created, expired, or deleted by another worker.
+
+    Attributes:
+        reason: Why a session that was stored is gone, as far as a write could find out: "deleted" if a mark
+            says so; "expired" if a loaded object was saved, sessions have a lifetime, deletions are marked
+            (`mark_deletions`), and there is no mark. Else None.
+    """
+
+    reason: Literal["deleted", "expired"] | None = None
 
 
 class SessionOwnershipError(SessionCacheError):

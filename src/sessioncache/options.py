@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from datetime import timedelta
+from os import getpid
 from typing import Any, Final, TypedDict
+from uuid import uuid4
 
 from . import validation
 from .errors import InvalidArgumentError
@@ -34,6 +36,8 @@ class Options(TypedDict, total=False):
     """Largest packed run, in bytes; 8 MiB by default."""
     timeout: float
     """Seconds that one call may take, retries included; 5 by default."""
+    mark_deletions: bool
+    """Whether a deletion leaves a mark for a day, so that errors tell what was deleted from what expired."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +51,14 @@ class Settings:
     max_runs: int | None
     max_run_bytes: int
     timeout: float
+    mark_deletions: bool = False
     adapter: Adapter = WORKFLOWS
+    _token: str = field(default_factory=lambda: uuid4().hex, repr=False, compare=False)
+
+    @property
+    def deleter(self) -> bytes:
+        """Return who deletes through this cache: each process that has it is another."""
+        return f"{self._token}-{getpid()}".encode()
 
     @property
     def index_ttl(self) -> int | None:
@@ -55,7 +66,7 @@ class Settings:
         return self.ttl * 2 if self.ttl is not None and self.touch_on_read else self.ttl
 
 
-_NAMES: Final = tuple(item.name for item in fields(Settings) if item.name != "adapter")
+_NAMES: Final = tuple(Options.__annotations__)
 
 
 def check_options(
@@ -66,6 +77,7 @@ def check_options(
     max_runs: int | None = None,
     max_run_bytes: int = DEFAULT_MAX_RUN_BYTES,
     timeout: float = DEFAULT_TIMEOUT,
+    mark_deletions: bool = False,
     **unknown: Any,
 ) -> Settings:
     """Return checked options; raise InvalidArgumentError naming the one that is wrong or unknown."""
@@ -74,8 +86,9 @@ def check_options(
     validation.encoded_id(prefix, "prefix")
     if "{" in prefix or "}" in prefix:
         raise InvalidArgumentError("prefix must hold no brace: it would move the hash tag of the keys")
-    if not isinstance(touch_on_read, bool):
-        raise InvalidArgumentError("touch_on_read must be a bool")
+    for name, value in (("touch_on_read", touch_on_read), ("mark_deletions", mark_deletions)):
+        if not isinstance(value, bool):
+            raise InvalidArgumentError(f"{name} must be a bool")
     return Settings(
         prefix=str.__str__(prefix),  # of a str enum, the value
         ttl=validation.lifetime(ttl, "ttl"),
@@ -83,4 +96,5 @@ def check_options(
         max_runs=None if max_runs is None else validation.whole_number(max_runs, "max_runs", 1),
         max_run_bytes=validation.whole_number(max_run_bytes, "max_run_bytes", 1),
         timeout=validation.timeout(timeout, "timeout"),
+        mark_deletions=mark_deletions,
     )

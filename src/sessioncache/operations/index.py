@@ -145,7 +145,8 @@ def _list_again(ctx: Context, found: Sequence[bytes]) -> Flow[int]:
     """List the sessions among some keys; return how many they are."""
     prefix = ctx.settings.prefix
     metas = [key for key in found if keys.is_meta(prefix, key)]
-    reads = [((b"HMGET", meta, b"session_id", *WHEREABOUTS), (b"PTTL", meta)) for meta in metas]
+    asked = (b"session_id", *WHEREABOUTS, b"deleted")
+    reads = [((b"HMGET", meta, *asked), (b"PTTL", meta)) for meta in metas]
     requests = [Request(meta, read, tolerates=DAMAGE) for meta, read in zip(metas, reads, strict=True)]
     replies = yield from send_all(ctx, requests)
     places = [place for reply in zip(metas, replies, strict=True) if (place := _place(prefix, *reply))]
@@ -158,8 +159,8 @@ def _list_again(ctx: Context, found: Sequence[bytes]) -> Flow[int]:
 def _place(prefix: str, meta: bytes, reply: Any) -> _Place | None:
     """Return where a session is to be listed; None if it is gone, or does not say so, which is logged."""
     try:
-        (session_id, *fields), left = checked(reply)
-        if left == GONE:
+        (session_id, *fields, mark), left = checked(reply)
+        if left == GONE or (mark and not session_id):
             return None
         where = read_whereabouts(fields)
         if keys.session_keys(prefix, (session_id or b"").decode())[0] == meta:

@@ -53,5 +53,6 @@ def delete_session(ctx: Context, session_id: str, *, user_id: str | None = None)
     """Remove a session with all of its runs; return False if it does not exist for this user."""
     encoded_id(session_id, "session_id")
     precondition = Precondition(session_id, optional_id(user_id, "user_id"), claims=False)
-    deleting = run_script(ctx, _DELETE_SESSION, precondition, (), scripts.read_write_reply)
+    arguments = scripts.delete_session_arguments(ctx.settings.deleter, marks=ctx.settings.mark_deletions)
+    deleting = run_script(ctx, _DELETE_SESSION, precondition, arguments, scripts.read_write_reply)
     return (yield from found(deleting))

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from sessioncache import validation
-from sessioncache.errors import InvalidArgumentError, SessionOwnershipError
+from sessioncache.errors import InvalidArgumentError, SessionNotFoundError, SessionOwnershipError
 from sessioncache.storage import scripts
-from sessioncache.storage.run_members import PackedRun, is_unchanged, pack_run, run_id_of
+from sessioncache.storage.run_members import IS_GONE, IS_STORED, PackedRun, is_unchanged, pack_run, run_id_of
 from sessioncache.storage.scripts import Merge, Precondition, WriteResult, upsert_runs_arguments
 from sessioncache.storage.session_hash import STATE, Fields, replaced_dicts, section_of, to_fields
 from sessioncache.storage.snapshot import SNAPSHOT, Snapshot, snapshot_of
@@ -43,11 +43,9 @@ def upsert_runs(ctx: Context, session_id: str, runs: Iterable[Any]) -> Flow[None
             yield from write_runs(ctx, precondition, batch)
 
 
-def write_runs(
-    ctx: Context, precondition: Precondition, runs: Sequence[PackedRun], known: Collection[str] = ()
-) -> Flow[WriteResult]:
-    """Write runs in one script; those `known` to have been stored are skipped if they are gone."""
-    arguments = upsert_runs_arguments(ctx.settings.max_runs, _marks_of(runs), runs, known)
+def write_runs(ctx: Context, precondition: Precondition, runs: Sequence[PackedRun]) -> Flow[WriteResult]:
+    """Write runs in one script."""
+    arguments = upsert_runs_arguments(ctx.settings.max_runs, _marks_of(runs), runs)
     return write(ctx, _UPSERT_RUNS, precondition, arguments)
 
 
@@ -57,24 +55,38 @@ def replace_run(ctx: Context, session: Any, run: Any) -> Flow[WriteResult]:
     loaded = snapshot_of(session)
     rev = loaded.rev if loaded else None
     precondition = Precondition(session.session_id, None, session.workflow_id, rev)
-    return write_runs(ctx, precondition, [packed], known=[packed.run_id])
+    return write_runs(ctx, precondition, [packed._replace(unless=IS_GONE)])
 
 
-def upsert_session(ctx: Context, session: Any, *, expect_rev: int | None = None) -> Flow[None]:
-    """Create a session, or merge what changed in this object into the stored one; no run is ever removed."""
+def upsert_session(
+    ctx: Context, session: Any, *, expect_rev: int | None = None, revives: bool = False
+) -> Flow[None]:
+    """Create a session, or merge what changed in this object into the stored one; no run is ever removed.
+
+    If it `revives`, a session that is gone is created anew with all that the object holds, unless a mark says
+    that another cache deleted it; runs that are stored by then stay as they are.
+    """
     content = ctx.settings.adapter.to_dict(session)
     fields = to_fields(content)
-    loaded = snapshot_of(session)
+    loaded = None if revives else snapshot_of(session)
     runs = _changed_runs(ctx, session, loaded)
+    if revives:
+        runs = [run._replace(unless=IS_STORED) for run in runs]
     precondition = _precondition(session, fields, loaded, runs, expect_rev)
     changed = _changed_fields(fields, loaded)
+    creator = ctx.settings.deleter if revives else scripts.ANYBODY
     change = Merge(
         changed,
         _removed_fields(fields, loaded, {*content, STATE}),
         replaced_dicts(changed, loaded=loaded is not None),
-        creates=loaded is None and not expect_rev,
+        creates=creator if loaded is None and not expect_rev else b"",
     )
-    written = yield from _write(ctx, precondition, change, runs, known=loaded.runs if loaded else ())
+    try:
+        written = yield from _write(ctx, precondition, change, runs)
+    except SessionNotFoundError as exc:
+        if loaded and ctx.settings.ttl is not None and ctx.settings.mark_deletions:
+            exc.reason = exc.reason or "expired"
+        raise
     _take_snapshot(session, fields, loaded, runs, written)
 
 
@@ -103,7 +115,8 @@ def _changed_runs(ctx: Context, session: Any, loaded: Snapshot | None) -> list[P
         for run_id, run in by_id.items()
         if run_id not in known or not is_unchanged(adapter, session.session_id, run, known[run_id])
     )
-    return list(_pack_all(ctx, session.session_id, changed))
+    packed = _pack_all(ctx, session.session_id, changed)
+    return [run._replace(unless=IS_GONE) if run.run_id in known else run for run in packed]
 
 
 def _precondition(
@@ -114,9 +127,11 @@ def _precondition(
             "session.session_id of a loaded session cannot change: copy it, and its runs, with replace()"
         )
     validation.encoded_id(session.session_id, "session.session_id")
+    # A session of nobody may hold runs of several users.
+    user_ids = [] if session.user_id == scripts.NOBODY else [run.user_id for run in runs]
     return Precondition(
         session.session_id,
-        _common([session.user_id, *(run.user_id for run in runs)]),
+        _common([session.user_id, *user_ids]),
         session.workflow_id,
         None if expect_rev is None else validation.whole_number(expect_rev, "expect_rev", 0),
         loaded.born if loaded else None,
@@ -138,15 +153,15 @@ def _common(user_ids: Iterable[str | None]) -> str | None:
 
 
 def _write(
-    ctx: Context, precondition: Precondition, change: Merge, runs: Sequence[PackedRun], known: Collection[str]
+    ctx: Context, precondition: Precondition, change: Merge, runs: Sequence[PackedRun]
 ) -> Flow[list[WriteResult]]:
     """Write a session in one script; runs that are too much for it follow in further ones."""
     first, *further = _batches(runs)
     change = change._replace(set_fields={**change.set_fields, **_marks_of(first)})
-    arguments = change.arguments(ctx.settings.max_runs, first, known)
+    arguments = change.arguments(ctx.settings.max_runs, first)
     written = [(yield from write(ctx, UPSERT_SESSION, precondition, arguments))]
     for batch in further:
-        written += [(yield from write_runs(ctx, precondition._replace(expect_rev=None), batch, known))]
+        written += [(yield from write_runs(ctx, precondition._replace(expect_rev=None), batch))]
     return written
 
 

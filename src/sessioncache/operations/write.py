@@ -97,12 +97,15 @@ def _error(refusal: Refusal, session_id: str) -> SessionCacheError:
         error.rev = int(refusal.detail or 0)
     else:
         error.run_id = refusal.detail
+    if isinstance(error, SessionNotFoundError) and refusal.status == "deleted":
+        error.reason = "deleted"
     return error
 
 
 _ERRORS: Final[Mapping[str, tuple[type[SessionCacheError], str]]] = {
     "version": (SessionVersionError, "{session} is stored in a layout of another version"),
     "absent": (SessionNotFoundError, "there is no {session}"),
+    "deleted": (SessionNotFoundError, "there is no {session}: it was deleted"),
     "damaged": (SessionNotFoundError, "there is no {session}: what is left of it is damaged"),
     "owner": (SessionOwnershipError, "{session} belongs to another user"),
     "conflict": (SessionConflictError, "{session} is not at the expected revision any more"),

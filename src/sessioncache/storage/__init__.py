@@ -12,6 +12,8 @@ A session is two keys under one cluster hash tag; ID is the session id, percent-
         born     rev at creation: tells a session that was made anew from the old one
         count    runs stored                   seq     runs ever added
         schema   version of this layout
+        deleted  <until, in ms>:<who>: the mark of a deletion, if caches leave one, alone in `meta` for a day;
+                 it stays if the session is made anew
 
     {prefix}:{ID}:runs   ZSET, three members for each run, at scores made of one number, its *order*
         order = created_at * 2**20 + n         n-th run of that second, from 1; exact in a double

@@ -33,6 +33,10 @@ class StoredRun(NamedTuple):
     body: bytes
 
 
+IS_GONE: Final = b"1"
+IS_STORED: Final = b"0"
+
+
 class PackedRun(NamedTuple):
     """A run about to be written: the parts that the scripts take."""
 
@@ -46,6 +50,8 @@ class PackedRun(NamedTuple):
     session_id: Any
     marks: Fields
     """Fields of the session's hash: which agents and teams have a system message in this run."""
+    unless: bytes = b""
+    """IS_GONE or IS_STORED, to skip the run then."""
 
     def stored(self, version: int) -> StoredRun:
         """Return the members that a write of this version stores."""

@@ -6,6 +6,7 @@ All scripts that write a session take the arguments of a Precondition first (`lu
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
 from importlib.resources import files
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -37,6 +38,10 @@ TRY_COMMANDS: Final = _text_of("try_commands")
 """Tries every command that those which write call, and stores nothing."""
 
 
+NOBODY: Final = ""
+"""The user of a session that has none: writing it is refused if the stored session has an owner."""
+
+
 class Precondition(NamedTuple):
     """The session to write and what must be true of it; None means "any"."""
 
@@ -61,6 +66,10 @@ class Precondition(NamedTuple):
         )
 
 
+ANYBODY: Final = b"*"
+"""Who creates a session, if deletions before it do not count."""
+
+
 class Merge(NamedTuple):
     """What `upsert_session` does to the session's hash."""
 
@@ -68,43 +77,40 @@ class Merge(NamedTuple):
     removed: Collection[bytes] = ()
     replaced_dicts: Collection[bytes] = ()
     """Dicts that are removed with all of their keys before `set_fields` are set."""
-    creates: bool = False
+    creates: bytes = b""
+    """ANYBODY, or who creates the session if it is gone and was not deleted lately by somebody else."""
 
-    def arguments(
-        self, max_runs: int | None, runs: Iterable[PackedRun] = (), known: Collection[str] = ()
-    ) -> Arguments:
-        """Return ARGV[7..] of `upsert_session`; for `runs` and `known` see `upsert_runs_arguments`."""
+    def arguments(self, max_runs: int | None, runs: Iterable[PackedRun] = ()) -> Arguments:
+        """Return ARGV[7..] of `upsert_session`."""
         return (
             optional_number(max_runs),
-            b"1" if self.creates else b"",
+            self.creates,
             b"%d" % len(self.set_fields),
             b"%d" % len(self.removed),
             b"%d" % len(self.replaced_dicts),
             *chain.from_iterable(self.set_fields.items()),
             *self.removed,
             *self.replaced_dicts,
-            *_run_arguments(runs, known),
+            *_run_arguments(runs),
         )
 
 
-def upsert_runs_arguments(
-    max_runs: int | None, marks: Fields, runs: Iterable[PackedRun], known: Collection[str]
-) -> Arguments:
-    """Return ARGV[7..] of `upsert_runs`: runs `known` to have been stored are skipped if they are gone."""
+def upsert_runs_arguments(max_runs: int | None, marks: Fields, runs: Iterable[PackedRun]) -> Arguments:
+    """Return ARGV[7..] of `upsert_runs`."""
     return (
         optional_number(max_runs),
         b"%d" % len(marks),
         *chain.from_iterable(marks.items()),
-        *_run_arguments(runs, known),
+        *_run_arguments(runs),
     )
 
 
-def _run_arguments(runs: Iterable[PackedRun], known: Collection[str]) -> Iterable[bytes]:
+def _run_arguments(runs: Iterable[PackedRun]) -> Iterable[bytes]:
     for run in runs:
         yield run.run_id.encode()
         yield b"%d" % run.created_at
         yield run.attempt
-        yield b"1" if run.run_id in known else b""
+        yield run.unless
         yield run.head
         yield run.body
 
@@ -112,6 +118,15 @@ def _run_arguments(runs: Iterable[PackedRun], known: Collection[str]) -> Iterabl
 def touch_session_arguments(*, only_longer: bool) -> Arguments:
     """Return ARGV[7] of `touch_session`: whether a longer lifetime is left as it is."""
     return (b"1" if only_longer else b"",)
+
+
+DELETED_FOR: Final = timedelta(days=1)
+"""How long the mark of a deletion stays."""
+
+
+def delete_session_arguments(deleter: bytes, *, marks: bool) -> Arguments:
+    """Return ARGV[7..8] of `delete_session`: who deletes, and for how long a mark says so."""
+    return (deleter, optional_number(DELETED_FOR // timedelta(milliseconds=1) if marks else None))
 
 
 def list_session_arguments(session_id: bytes, updated_at: bytes, index_ttl: int | None) -> Arguments:

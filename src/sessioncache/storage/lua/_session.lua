@@ -8,7 +8,7 @@
 -- ARGV[5]   session_id                                     ARGV[6]  TTL of the indexes in ms, '' for none
 --
 -- A script returns {'ok', session_id, rev, rev before, born, updated_at, user_id or false, workflow_id or
--- false, ...}, or {status, session_id}; status is one of absent damaged version owner conflict stale full.
+-- false, ...}, or {status, session_id}; status is one of absent deleted damaged version owner conflict stale full.
 -- Whatever can fail is checked before the first write, and the first write is one that a full server refuses,
 -- for Redis rolls nothing back. No loop is longer than KEYS, ARGV or the fields of meta.
 
@@ -18,7 +18,15 @@ local now = redis.call('TIME')
 local milliseconds = now[1] * 1000 + math.floor(now[2] / 1000)
 local microseconds = now[1] * 1000000 + now[2]
 
+local mark -- the field that a deletion left
+
 local function exact(number) return string.format('%.0f', number) end
+
+-- Return who deleted the session lately, nil if nobody did.
+local function deleter()
+  local till, who = string.match(mark or '', '^(%d+):(.*)$')
+  return till and tonumber(till) > milliseconds and who or nil
+end
 
 -- Return a stored number, nil for anything that reads refuse too: Lua takes 'nan', '0x10' and '1e3' for numbers,
 -- and 2^53 + 1 for 2^53.
@@ -39,15 +47,16 @@ end
 -- Return the stored session as a table, or nil, the status that says why not, and what it is about.
 local function open()
   local f = redis.call('HMGET', meta,
-    'rev', 'born', 'count', 'seq', 'user_id', 'workflow_id', 'updated_at', 'schema', 'session_id')
+    'rev', 'born', 'count', 'seq', 'user_id', 'workflow_id', 'updated_at', 'schema', 'session_id', 'deleted')
   if f[8] and f[8] ~= '1' then return nil, 'version' end
-  local members = redis.call('ZCARD', runs)
-  if members == 0 and redis.call('EXISTS', meta) == 0 then return nil, 'absent' end
+  mark = f[10]
+  local members, gone = redis.call('ZCARD', runs), deleter() and 'deleted' or 'absent'
+  if members == 0 and (mark and not f[9] or redis.call('EXISTS', meta) == 0) then return nil, gone end
   local rule, owner = string.sub(ARGV[1], 1, 1), string.sub(ARGV[1], 2)
   local is_foreign = rule == '!' and f[5] ~= owner or rule == '=' and f[5] and f[5] ~= owner
   local s = counters(f, members)
   if not s then return nil, is_foreign and 'owner' or 'damaged' end
-  if ARGV[4] ~= '' and ARGV[4] ~= f[2] then return nil, 'absent' end
+  if ARGV[4] ~= '' and ARGV[4] ~= f[2] then return nil, gone end
   if is_foreign then return nil, 'owner' end
   if ARGV[3] ~= '' and ARGV[3] ~= f[1] then return nil, 'conflict', f[1] end
   s.rev_text, s.was, s.born_text, s.user_id, s.workflow_id, s.updated_at = f[1], f[1], f[2], f[5], f[6], f[7]

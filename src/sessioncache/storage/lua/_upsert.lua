@@ -1,7 +1,8 @@
 -- Put ahead of the scripts that write runs, after _runs.lua.
 --
 -- A run is six arguments: run_id, created_at in whole seconds, queue_attempt ('' for none),
--- '1' to skip it where it is not stored any more, the packed head, the packed body with its kind byte.
+-- '1' to skip it if it is not stored any more, '0' to skip it if it is stored, or '', the packed head, the packed body
+-- with its kind byte.
 
 local RUN_ARGUMENTS = 6
 local CHUNK = 5000 -- arguments of one command: `unpack` takes less than 8,000
@@ -18,7 +19,8 @@ local function find(first)
     local run = stored(ARGV[i])
     if run == false then return nil, refused('damaged') end
     local mine = ARGV[i + 2]
-    if run and mine ~= '' and run.attempt ~= '' and tonumber(mine) < tonumber(run.attempt) then
+    if run then run.kept = ARGV[i + 3] == '0' end
+    if run and not run.kept and mine ~= '' and run.attempt ~= '' and tonumber(mine) < tonumber(run.attempt) then
       return nil, refused('stale', ARGV[i])
     end
     found[ARGV[i]] = run
@@ -61,7 +63,7 @@ local function put(s, found, first)
   local version = exact(s.rev - s.born)
   for i = first, #ARGV, RUN_ARGUMENTS do
     local run = found[ARGV[i]]
-    if run then
+    if run and not run.kept then
       local attempt = ARGV[i + 2] ~= '' and ARGV[i + 2] or run.attempt
       if not run.new then remove(run.score) end
       redis.call('ZADD', runs, run.score, 'h' .. attempt .. ':' .. version .. ':' .. ARGV[i + 4],
