@@ -107,9 +107,13 @@ def test_an_outage_fails_the_run_and_wipes_nothing(
     assert questions(db.get_session("s")) == ["before", "after"]
 
 
-def test_a_session_deleted_during_a_run_stays_deleted(db: Any) -> None:
+def test_a_session_deleted_by_another_during_a_run_stays_deleted(
+    make_db: Callable[..., Any], db: Any
+) -> None:
+    other = make_db()
+
     def delete(step_input: StepInput) -> StepOutput:
-        return StepOutput(content=str(step_input.input == "second" and db.delete_session("s")))
+        return StepOutput(content=str(step_input.input == "second" and other.delete_session("s")))
 
     flow = Workflow(name="Flow", db=db, steps=[delete], telemetry=False)
     flow.run("first", session_id="s")

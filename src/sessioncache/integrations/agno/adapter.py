@@ -13,13 +13,11 @@ from agno.session import AgentSession, TeamSession, WorkflowSession
 
 from sessioncache.errors import InvalidArgumentError
 from sessioncache.storage.adapters import Adapter, Run
+from sessioncache.storage.scripts import NOBODY
 from sessioncache.storage.session_hash import STATE
 from sessioncache.storage.snapshot import SNAPSHOT, snapshot_of
 
 from .run_record import RunRecord, plain
-
-NOBODY: Final = ""
-"""The user of a session without one: writing it is refused if the stored session has an owner."""
 
 _COLUMNS: Final = (
     "session_id",
@@ -79,6 +77,11 @@ class SessionRecord:
         rows = [run for run in row.get("runs") or () if isinstance(run, dict) and run.get("run_id")]
         runs = [RunRecord.of(run, fields["session_id"], user_id=row.get("user_id")) for run in rows]
         return cls(**fields, runs=runs)
+
+    def add_runs(self, session: Any) -> None:
+        """Give the record those runs of one of agno's session objects that can be stored."""
+        runs = [run if isinstance(run, dict) else run.to_dict() for run in session.runs or ()]
+        self.runs = [RunRecord.of(run, self.session_id) for run in runs if run.get("run_id")]
 
     @property
     def session_id(self) -> str:

@@ -16,6 +16,9 @@ from .adapter import AGNO
 
 C = TypeVar("C", BlockingTransport, AsyncTransport)
 
+_DEFAULTS: Final[Options] = {"touch_on_read": True, "mark_deletions": True}
+"""A run begins with a read, so that no lifetime ends within a run that is shorter."""
+
 _ONE_SERVER: Final = ("redis://", "rediss://", "unix://", "memory://")
 
 
@@ -26,7 +29,7 @@ def connect(
     if "prefix" in options:
         raise InvalidArgumentError("prefix is called db_prefix here")
     lifetime(expire, "expire")
-    given: Options = {"ttl": expire, **options, "prefix": prefix}
+    given: Options = {**_DEFAULTS, "ttl": expire, **options, "prefix": prefix}
     settings = replace(check_options(**given), adapter=AGNO)
     if db_url is not None:
         return kind.from_url(db_url), settings

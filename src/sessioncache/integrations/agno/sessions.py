@@ -64,14 +64,20 @@ def _fill_up(ctx: Context, session: SessionRecord, limit: int) -> Flow[None]:
 def upsert_session(ctx: Context, session: Any, deserialize: bool | None = True) -> Flow[Any]:
     """Save what changed of a session object, without its runs, or create it: one round trip.
 
+    If the object was loaded and its session is gone, one more creates it anew, with the runs the object has.
     Returns what is stored then, after one more round trip if others wrote it meanwhile; None if the stored
-    session belongs to another user, as agno's databases do. Raises SessionNotFoundError if the object was
-    loaded and its session is gone.
+    session belongs to another user, as agno's databases do. Raises SessionNotFoundError if the session was
+    deleted through another Db, for a day.
     """
     record = SessionRecord.of(session)
     before = snapshot_of(record)
     try:
-        yield from upsert.upsert_session(ctx, record)
+        try:
+            yield from upsert.upsert_session(ctx, record)
+        except SessionNotFoundError:
+            record.add_runs(session)
+            before = None
+            yield from upsert.upsert_session(ctx, record, revives=True)
     except SessionOwnershipError:
         return None
     record.copy_snapshot_to(session)
