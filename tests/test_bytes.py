@@ -26,7 +26,7 @@ SIZES = (100, 1_000, 5_000)
 """Runs of the sessions that are compared."""
 
 DIGITS = 300
-"""Bytes that numbers, ids, counts and the versions of ten heads may have more in a longer session."""
+"""Bytes that numbers, ids, counts and the versions of thirty heads may have more in a longer session."""
 
 
 class Cost(NamedTuple):

@@ -7,10 +7,14 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import sessioncache
+
+if TYPE_CHECKING:
+    from support.servers import RedisServer
 
 PACKAGE = Path(sessioncache.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -53,6 +57,19 @@ def test_a_script_is_a_short_function_with_a_contract(script: Path) -> None:
 
     assert script.read_text().startswith("-- ")
     assert len(code) <= 70
+
+
+def test_a_lookup_is_read_in_ten_minutes(redis_server: RedisServer) -> None:
+    """By `scripts/frames.py`, which counts what its reader has to pass through."""
+    script = Path(__file__).parents[1] / "scripts" / "frames.py"
+    told = subprocess.run(
+        [sys.executable, str(script), redis_server.url], capture_output=True, text=True, check=True
+    )
+
+    row = next(line for line in told.stdout.splitlines() if line.startswith("get_session(last_n_runs=1)"))
+    _, _, functions, modules, _ = row.split()
+    assert int(functions) <= 45
+    assert int(modules) <= 10
 
 
 def test_the_public_names_are_sorted() -> None:

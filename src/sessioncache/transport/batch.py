@@ -78,7 +78,7 @@ def _send_group(call: Call, address: Address, group: Group) -> Flow[dict[int, An
             results[index] = result_of(request, replies[start:end])
         except REDIS_ERRORS as exc:
             action = redis_errors.action(exc, writes=request.writes)
-            error = redis_errors.translate(exc, str(address), writes=request.writes)
+            error = redis_errors.translate(exc, str(address), request.key, writes=request.writes)
             if action in (Action.RAISE, Action.RETRY) and isinstance(error, request.tolerates):
                 results[index] = error
             else:

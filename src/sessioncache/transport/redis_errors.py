@@ -169,11 +169,12 @@ def without_arguments(error: exceptions.RedisError) -> exceptions.RedisError:
     return error
 
 
-def translate(exc: BaseException, server: str, *, writes: bool) -> SessionCacheError:
-    """Return our error for an exception of redis-py."""
+def translate(exc: BaseException, server: str, key: bytes, *, writes: bool) -> SessionCacheError:
+    """Return our error for an exception of redis-py, raised by what was sent for a key."""
     found = code(exc)
     if found == "WRONGTYPE":
-        return DamagedSessionError("a key of this session holds another type: something else wrote it")
+        name = key.decode(errors="backslashreplace")
+        return DamagedSessionError(f"{name}, or a key beside it, holds another type: something else wrote it")
     if found == _LOST and writes:
         return OutcomeUnknownError(
             f"{server}: the connection was lost after a write was sent; repeating it is safe"

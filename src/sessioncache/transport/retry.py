@@ -202,7 +202,7 @@ def final_error(
     The server that was lost with a write need not be the one for the next call. A server that refuses what it
     allowed has another ACL now: the next write checks it again.
     """
-    error = redis_errors.translate(exc, call.server(address, exc), writes=request.writes)
+    error = redis_errors.translate(exc, call.server(address, exc), request.key, writes=request.writes)
     if address is not None and request.writes and isinstance(error, ConfigurationError):
         call.topology.permitting.discard(address)
     if address is not None and isinstance(error, OutcomeUnknownError):
