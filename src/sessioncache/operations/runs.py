@@ -9,6 +9,7 @@ from sessioncache.errors import SessionNotFoundError
 from sessioncache.storage import keys, scripts
 from sessioncache.storage.run_members import StoredRun, bodies_after, heads_after, read_run
 from sessioncache.storage.scripts import Precondition, get_run_arguments
+from sessioncache.storage.snapshot import FoundRun
 from sessioncache.transport.flow import Flow
 from sessioncache.transport.request import Script
 from sessioncache.transport.retry import fits
@@ -24,6 +25,12 @@ _DELETE_RUN: Final = writing_script(scripts.DELETE_RUN)
 
 def get_run(ctx: Context, session_id: str, run_id: str) -> Flow[Any]:
     """Load one run; None if it, or its session, does not exist."""
+    found = yield from find_run(ctx, session_id, run_id)
+    return found and found.run
+
+
+def find_run(ctx: Context, session_id: str, run_id: str) -> Flow[FoundRun | None]:
+    """Load one run so that it can be replaced; None if it, or its session, does not exist."""
     arguments = get_run_arguments(encoded_id(run_id, "run_id"), HEADER)
     encoded_id(session_id, "session_id")
     session_keys = keys.session_keys(ctx.settings.prefix, session_id)
@@ -35,7 +42,8 @@ def get_run(ctx: Context, session_id: str, run_id: str) -> Flow[Any]:
     reading = parse_reply(session_id, [header, n_members], fields=())
     if reading is None or not members:
         return None
-    return read_run(ctx.settings.adapter, session_id, StoredRun(*members))
+    stored = StoredRun(*members)
+    return FoundRun(read_run(ctx.settings.adapter, session_id, stored), stored, reading.born)
 
 
 def _is_run_reply(reply: Any) -> bool:

@@ -8,10 +8,18 @@ from typing import Any, Final
 from sessioncache import validation
 from sessioncache.errors import InvalidArgumentError, SessionNotFoundError, SessionOwnershipError
 from sessioncache.storage import scripts
-from sessioncache.storage.run_members import IS_GONE, IS_STORED, PackedRun, is_unchanged, pack_run, run_id_of
+from sessioncache.storage.run_members import (
+    IS_GONE,
+    IS_STORED,
+    PackedRun,
+    is_not,
+    is_unchanged,
+    pack_run,
+    run_id_of,
+)
 from sessioncache.storage.scripts import Merge, Precondition, WriteResult, upsert_runs_arguments
 from sessioncache.storage.session_hash import STATE, Fields, replaced_dicts, section_of, to_fields
-from sessioncache.storage.snapshot import SNAPSHOT, Snapshot, snapshot_of
+from sessioncache.storage.snapshot import SNAPSHOT, FoundRun, Snapshot, snapshot_of
 from sessioncache.transport.flow import Flow
 
 from .context import Context, writing_script
@@ -49,13 +57,35 @@ def write_runs(ctx: Context, precondition: Precondition, runs: Sequence[PackedRu
     return write(ctx, _UPSERT_RUNS, precondition, arguments)
 
 
-def replace_run(ctx: Context, session: Any, run: Any) -> Flow[WriteResult]:
-    """Replace a stored run of a loaded session; raise SessionConflictError if it was written since."""
+def add_run(ctx: Context, session_id: str, run: Any) -> Flow[WriteResult]:
+    """Store a run of a session that exists; raise SessionConflictError if one of its id is stored."""
+    (packed,) = _pack_all(ctx, session_id, [run])
+    precondition = _precondition_of_runs(session_id, [packed])
+    return write_runs(ctx, precondition, [packed._replace(unless=is_not(None))])
+
+
+def replace_run(ctx: Context, session_id: str, found: FoundRun, run: Any) -> Flow[WriteResult]:
+    """Replace a run that was found; raise SessionConflictError if it was written since.
+
+    Writes of anything else in the session do not matter.
+    """
+    precondition, packed = _replacing(ctx, session_id, found, run)
+    return write_runs(ctx, precondition, [packed])
+
+
+def replace_run_and_data(
+    ctx: Context, session_id: str, found: FoundRun, run: Any, data: dict[str, Any], user_id: str
+) -> Flow[list[WriteResult]]:
+    """Replace a run that was found, and all of `session_data`, in a session of this user or of nobody."""
+    precondition, packed = _replacing(ctx, session_id, found, run)
+    change = Merge(to_fields({"session_data": data}), replaced_dicts=(b"session_data", STATE.encode()))
+    return _write(ctx, precondition._replace(user_id=user_id), change, [packed])
+
+
+def _replacing(ctx: Context, session_id: str, found: FoundRun, run: Any) -> tuple[Precondition, PackedRun]:
     packed = pack_run(ctx.settings.adapter, run, ctx.settings.max_run_bytes)
-    loaded = snapshot_of(session)
-    rev = loaded.rev if loaded else None
-    precondition = Precondition(session.session_id, None, session.workflow_id, rev)
-    return write_runs(ctx, precondition, [packed._replace(unless=IS_GONE)])
+    precondition = Precondition(session_id, None, packed.workflow_id, born=found.born)
+    return precondition, packed._replace(unless=is_not(found.stored))
 
 
 def upsert_session(

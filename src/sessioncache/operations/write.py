@@ -93,7 +93,7 @@ def _error(refusal: Refusal, session_id: str) -> SessionCacheError:
     kind, text = _ERRORS[refusal.status]
     message = text.format(session=f"session {session_id!r}", run=f"run {refusal.detail!r}")
     error = kind(message, session_id=session_id)
-    if isinstance(error, SessionConflictError):
+    if refusal.status == "conflict" and isinstance(error, SessionConflictError):
         error.rev = int(refusal.detail or 0)
     else:
         error.run_id = refusal.detail
@@ -110,6 +110,7 @@ _ERRORS: Final[Mapping[str, tuple[type[SessionCacheError], str]]] = {
     "owner": (SessionOwnershipError, "{session} belongs to another user"),
     "conflict": (SessionConflictError, "{session} is not at the expected revision any more"),
     "stale": (StaleRunError, "{run} of {session} is of a later attempt"),
+    "changed": (SessionConflictError, "{run} of {session} is not as expected any more"),
     "full": (InvalidArgumentError, "{run}: {session} has no room for one more run of its created_at"),
 }
 

@@ -51,7 +51,7 @@ class PackedRun(NamedTuple):
     marks: Fields
     """Fields of the session's hash: which agents and teams have a system message in this run."""
     unless: bytes = b""
-    """IS_GONE or IS_STORED, to skip the run then."""
+    """IS_GONE or IS_STORED, to skip the run then; what `is_not` returns, to write nothing at all then."""
 
     def stored(self, version: int) -> StoredRun:
         """Return the members that a write of this version stores."""
@@ -107,6 +107,11 @@ def _pack(run: Any, run_id: str) -> PackedRun:
         head.get("session_id"),
         system_marks(body),
     )
+
+
+def is_not(stored: StoredRun | None) -> bytes:
+    """Return the condition that a run is not stored as it was; None if it was not stored."""
+    return b"=" if stored is None else b"=" + _split_head(stored.head)[1]
 
 
 def is_unchanged(adapter: Adapter, session_id: str, run: Any, loaded: StoredRun) -> bool:

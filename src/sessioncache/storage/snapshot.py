@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .run_members import StoredRun
 from .session_hash import Fields
@@ -24,6 +24,14 @@ class Snapshot:
     """By their ids, oldest first."""
     limit: int | None = None
     """How many of the newest runs were loaded, None for all."""
+
+
+class FoundRun(NamedTuple):
+    """A run as it is stored, in this life of its session: what has to be so still when it is replaced."""
+
+    run: Any
+    stored: StoredRun
+    born: bytes
 
 
 def snapshot_of(session: Any) -> Snapshot | None:

@@ -109,6 +109,10 @@ class RunRecord:
         from_member = self.head.get("parent_run_id") is not None
         return not from_member and self.head.get("status") not in HISTORY_SKIP_STATUSES
 
+    def is_of(self, user_id: str | None) -> bool:
+        """Return whether a user may change the run: it is this user's, or nobody's."""
+        return self.head.get("user_id") in (None, user_id)
+
     def data(self) -> dict[str, Any]:
         """Return the run as its `to_dict()` did, anew each time, for agno takes such dicts apart."""
         if self.is_unreadable:
@@ -143,6 +147,17 @@ class RunRecord:
         """Return the run as cancelled, its content the reason if it has none."""
         head = self.head | {"status": "CANCELLED", "content": self.head.get("content") or reason}
         return RunRecord(head, lambda: self.body)
+
+    def updated(self, changes: dict[str, Any]) -> RunRecord:
+        """Return the run with some of its data changed; whose it is, its type and its index stay."""
+        data = self.data() | changes | {"run_id": self.run_id}
+        record = RunRecord.of(data, "")
+        row = self.head.get(_ROW, {})
+        kept = {name: row[name] for name in ("run_type", "run_index") if name in row}
+        record.head |= {name: self.head.get(name) for name in _OF_THE_ROW} | {_ROW: record.head[_ROW] | kept}
+        if data.get("created_at") is None:
+            record.head["created_at"] = self.head.get("created_at")
+        return record
 
     def deserialized(self) -> Any:
         """Return the run as an object of agno's class."""

@@ -21,14 +21,12 @@ from sessioncache.operations.context import Context
 from sessioncache.operations.index import DAMAGE
 from sessioncache.operations.index_reader import IndexReader
 from sessioncache.operations.pages import WHOLE, read_newest
-from sessioncache.operations.read import get_session as load_session
 from sessioncache.storage import keys
 from sessioncache.transport.batch import send_all
 from sessioncache.transport.flow import Flow
 from sessioncache.transport.request import Request
 from sessioncache.validation import encoded_id
 
-from .adapter import SessionRecord
 from .listing import built, paged, sorted_rows, whole_request
 from .run_record import RunRecord
 
@@ -192,19 +190,18 @@ def cancel_pending_run(
 ) -> Flow[bool]:
     """Cancel a run if its status is the one expected; its other data stays.
 
-    Checked and written as one: if the session changes between, it is checked again.
+    Checked and written as one: if the run changes between, it is checked again.
     """
     if expected_status not in _CANCELLABLE:
         raise InvalidArgumentError("only PENDING or RUNNING runs can be cancelled by recovery")
     while True:
-        session: SessionRecord | None = yield from load_session(ctx, session_id, last_n_runs=0)
-        run: RunRecord | None = yield from stored_runs.get_run(ctx, session_id, run_id)
-        if session is None or run is None or run.head.get("status") != expected_status:
+        found = yield from stored_runs.find_run(ctx, session_id, run_id)
+        if found is None or not found.run.is_of(user_id):
             return False
-        if run.head.get("user_id") not in (None, user_id):
+        if found.run.head.get("status") != expected_status:
             return False
         try:
-            yield from upsert.replace_run(ctx, session, run.cancelled(reason))
+            yield from upsert.replace_run(ctx, session_id, found, found.run.cancelled(reason))
         except SessionConflictError:
             continue
         except SessionNotFoundError:

@@ -7,9 +7,9 @@ local function stored(run_id)
   if not id_score then return nil end
   local score = exact(tonumber(id_score) * ID_SCALE)
   local heads = redis.call('ZRANGE', runs, score, score, 'BYSCORE')
-  local attempt = #heads == 1 and string.match(heads[1], '^h(%d*):')
+  local attempt, version = string.match(#heads == 1 and heads[1] or '', '^h(%d*):([^:]*)')
   if not attempt or redis.call('ZCOUNT', runs, '-' .. score, '-' .. score) ~= 1 then return false end
-  return {score = score, id_score = id_score, attempt = attempt}
+  return {score = score, id_score = id_score, attempt = attempt, version = version}
 end
 
 local function remove(score)

@@ -8,7 +8,8 @@
 -- ARGV[5]   session_id                                     ARGV[6]  TTL of the indexes in ms, '' for none
 --
 -- A script returns {'ok', session_id, rev, rev before, born, updated_at, user_id or false, workflow_id or
--- false, ...}, or {status, session_id}; status is one of absent deleted damaged version owner conflict stale full.
+-- false, ...}, or {status, session_id}; status is one of absent deleted damaged version owner conflict stale changed
+-- full.
 -- Whatever can fail is checked before the first write, and the first write is one that a full server refuses,
 -- for Redis rolls nothing back. No loop is longer than KEYS, ARGV or the fields of meta.
 

@@ -1,8 +1,9 @@
 -- Put ahead of the scripts that write runs, after _runs.lua.
 --
 -- A run is six arguments: run_id, created_at in whole seconds, queue_attempt ('' for none),
--- '1' to skip it if it is not stored any more, '0' to skip it if it is stored, or '', the packed head, the packed body
--- with its kind byte.
+-- '1' to skip it if it is not stored any more, '0' to skip it if it is stored, '=' .. version to refuse all unless it
+-- is stored as of that version ('=' alone: unless it is not stored), or '', the packed head, the packed body with its
+-- kind byte.
 
 local RUN_ARGUMENTS = 6
 local CHUNK = 5000 -- arguments of one command: `unpack` takes less than 8,000
@@ -18,10 +19,13 @@ local function find(first)
   for i = first, #ARGV, RUN_ARGUMENTS do
     local run = stored(ARGV[i])
     if run == false then return nil, refused('damaged') end
-    local mine = ARGV[i + 2]
-    if run then run.kept = ARGV[i + 3] == '0' end
+    local mine, unless = ARGV[i + 2], ARGV[i + 3]
+    if run then run.kept = unless == '0' end
     if run and not run.kept and mine ~= '' and run.attempt ~= '' and tonumber(mine) < tonumber(run.attempt) then
       return nil, refused('stale', ARGV[i])
+    end
+    if string.sub(unless, 1, 1) == '=' and unless ~= '=' .. (run and run.version or '') then
+      return nil, refused('changed', ARGV[i])
     end
     found[ARGV[i]] = run
   end

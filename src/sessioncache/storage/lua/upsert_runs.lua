@@ -2,7 +2,8 @@
 --
 -- KEYS, ARGV[1..6], result: as in _session.lua; ARGV[7] max_runs or '', ARGV[8] how many fields of meta to set,
 -- then field, value, ..., then six arguments a run (_upsert.lua). Returns {'stale', session_id, run_id} if the stored
--- run is of a later attempt, {'full', session_id, run_id} if no more runs can have its created_at.
+-- run is of a later attempt, {'changed', session_id, run_id} if it is not the one expected, {'full', session_id, run_id}
+-- if no more runs can have its created_at.
 
 local SET = 9
 local first = SET + 2 * ARGV[8]
