@@ -41,6 +41,9 @@ LISTINGS: dict[str, dict[str, Any]] = {
     "in an order": {"sort_by": "created_at", "sort_order": "asc", "limit": 3},
 }
 CALLS: dict[str, Callable[[Any], Any]] = {
+    "append_run_to_session_if_absent": lambda db: db.append_run_to_session_if_absent(
+        "s", {"run_id": "s-run"}
+    ),
     "cancel_pending_run": lambda db: db.cancel_pending_run("s-run", session_id="s", reason="test"),
     "cleanup_legacy_runs_field": lambda db: db.cleanup_legacy_runs_field(),
     "delete_run": lambda db: db.delete_run("s-run"),
@@ -51,8 +54,10 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "get_runs": lambda db: (db.get_runs(), db.get_runs(session_id="s")),
     "get_session": lambda db: db.get_session("s"),
     "get_sessions": lambda db: [db.get_sessions(**by) for by in LISTINGS.values()],
+    "insert_session_if_absent": lambda db: db.insert_session_if_absent(a_session()),
     "reassign_session_owner": lambda db: db.reassign_session_owner("s", previous_user_id="u", user_id="v"),
     "rename_session": lambda db: db.rename_session("s", None, "new"),
+    "update_run_in_session": lambda db: db.update_run_in_session("s", "s-run", {"status": "ERROR"}),
     "upsert_run": lambda db: db.upsert_run(a_run("s-run"), "s", "u"),
     "upsert_session": lambda db: db.upsert_session(a_session()),
     "upsert_sessions": lambda db: db.upsert_sessions([a_session()], preserve_updated_at=True),

@@ -62,6 +62,9 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "rename_session": lambda db: db.rename_session("s", None, "x"),
     "delete_session": lambda db: db.delete_session("s"),
     "delete_run": lambda db: db.delete_run("s-r0"),
+    "update_run_in_session": lambda db: db.update_run_in_session("s", "s-r0", {"status": "ERROR"}),
+    "append_run_to_session_if_absent": lambda db: db.append_run_to_session_if_absent("s", {"run_id": "new"}),
+    "insert_session_if_absent": lambda db: db.insert_session_if_absent(WorkflowSession(session_id="new")),
 }
 
 
@@ -360,4 +363,4 @@ def test_whatever_agno_declares_of_sessions_and_runs_is_ours(name: str) -> None:
     mine = vars(SessionCalls)[name]
 
     assert theirs.parameters.keys() <= inspect.signature(mine).parameters.keys()
-    assert getattr(SessionCacheDb, name) is getattr(AsyncSessionCacheDb, name) is mine
+    assert getattr(SessionCacheDb, name) is inspect.unwrap(getattr(AsyncSessionCacheDb, name)) is mine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any, Unpack
 
 from agno.db.base import AsyncBaseDb, BaseDb
@@ -28,34 +29,54 @@ def _in_a_thread(name: str) -> Callable[..., Any]:
             )
         return await asyncio.to_thread(getattr(self.blocking, name), *args, **options)
 
-    method.__name__ = name
+    method = wraps(getattr(RedisDb, name))(method)
     method.__doc__ = f"Do what `RedisDb.{name}` does, in a thread."
     return method
 
 
 def _what_redis_db_can() -> dict[str, Callable[..., Any]]:
-    """Return the methods of the asynchronous base that RedisDb has and its own base has not."""
-    declared = (name for name, _ in inspect.getmembers(AsyncBaseDb, inspect.iscoroutinefunction))
+    """Return what RedisDb has and its base has not; the job queue is declared by no base at all."""
     return {
         name: _in_a_thread(name)
-        for name in declared
-        if not name.startswith("_")
-        and getattr(RedisDb, name, None) not in (None, getattr(BaseDb, name, None))
+        for name, method in inspect.getmembers(RedisDb, inspect.isfunction)
+        if not name.startswith("_") and method is not getattr(BaseDb, name, None) and name != _OF_OLD_SESSIONS
     }
+
+
+_OF_OLD_SESSIONS = "cleanup_legacy_runs_field"
+"""Changes the sessions that RedisDb itself keeps."""
+
+
+def _awaited(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method as a coroutine function: agno has any other run in a thread, and awaits no result."""
+
+    @wraps(method)
+    async def call(self: Any, *args: Any, **options: Any) -> Any:
+        return await method(self, *args, **options)
+
+    return call
+
+
+def _awaited_session_calls() -> dict[str, Callable[..., Any]]:
+    public = (name for name in vars(SessionCalls) if not name.startswith("_"))
+    return {name: _awaited(getattr(SessionCalls, name)) for name in public}
 
 
 _TABLES = tuple(name for name in inspect.signature(RedisDb).parameters if name.endswith("_table"))
 """What agno calls the names of its tables."""
 
+_AwaitedSessionCalls: Any = type("_AwaitedSessionCalls", (), _awaited_session_calls())
 _RedisDbInThreads: Any = type("_RedisDbInThreads", (AsyncBaseDb,), _what_redis_db_can())
 
 
-class AsyncSessionCacheDb(SessionCalls, _RedisDbInThreads):  # type: ignore[misc]
+class AsyncSessionCacheDb(_AwaitedSessionCalls, SessionCalls, _RedisDbInThreads):  # type: ignore[misc]
     """A Db for `arun` of agno's Agent, Team and Workflow: as `SessionCacheDb`, awaited.
 
     Sessions and runs never leave the event loop. Everything else, such as memories, is done by agno's
     blocking RedisDb in a thread; what RedisDb lacks raises NotImplementedError here too.
     """
+
+    serializes_sessions: bool = getattr(RedisDb, "serializes_sessions", False)
 
     def __init__(
         self,

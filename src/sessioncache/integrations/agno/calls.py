@@ -10,7 +10,7 @@ from typing import Any
 from sessioncache.operations.context import Context, Operation
 from sessioncache.options import Settings
 
-from . import listing, runs, sessions
+from . import fenced, listing, runs, sessions
 from .listing import SessionFilter
 from .sessions import upsert_sessions as _upsert_sessions
 
@@ -166,3 +166,37 @@ class SessionCalls:
             user_id=user_id,
             expected_status=expected_status,
         )
+
+    # What agno's durable queue asks of a Db, so that no late worker writes over what came after it
+
+    def update_run_in_session(
+        self,
+        session_id: str,
+        run_id: str,
+        fields: dict[str, Any],
+        expected_attempt: int | None = None,
+        user_id: str | None = None,
+        content_if_absent: str | None = None,
+        session_data: dict[str, Any] | None = None,
+    ) -> Any:
+        """Change fields of a run unless a later attempt or an end of it is stored; return what happened."""
+        return self._run(
+            fenced.update_run_in_session,
+            session_id,
+            run_id,
+            fields,
+            expected_attempt,
+            user_id,
+            content_if_absent,
+            session_data,
+        )
+
+    def append_run_to_session_if_absent(
+        self, session_id: str, run_dict: dict[str, Any], user_id: str | None = None
+    ) -> Any:
+        """Store a run; return False if the session has it already, None if there is no session."""
+        return self._run(fenced.append_run_to_session_if_absent, session_id, run_dict, user_id)
+
+    def insert_session_if_absent(self, session: Any) -> Any:
+        """Create a session without its runs; return False if there is one."""
+        return self._run(fenced.insert_session_if_absent, session)
