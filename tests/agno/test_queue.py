@@ -198,7 +198,9 @@ def test_a_run_is_appended_once(either_db: Any) -> None:
 
     either_db.upsert_session(a_session())
     assert either_db.append_run_to_session_if_absent("s", a_run(queue_attempt=1), "alice") is True
-    assert either_db.append_run_to_session_if_absent("s", a_run(content="late"), "alice") is False
+    for attempt in (0, 1, 2, None):
+        late = a_run(content="late", queue_attempt=attempt)
+        assert either_db.append_run_to_session_if_absent("s", late, "alice") is False
 
     assert stored_run(either_db) == a_run(queue_attempt=1)
     assert either_db.get_run("r", deserialize=False)["user_id"] == "alice"

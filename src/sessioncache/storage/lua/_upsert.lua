@@ -20,12 +20,12 @@ local function find(first)
     local run = stored(ARGV[i])
     if run == false then return nil, refused('damaged') end
     local mine, unless = ARGV[i + 2], ARGV[i + 3]
+    if string.sub(unless, 1, 1) == '=' and unless ~= '=' .. (run and run.version or '') then
+      return nil, refused('changed', ARGV[i])
+    end
     if run then run.kept = unless == '0' end
     if run and not run.kept and mine ~= '' and run.attempt ~= '' and tonumber(mine) < tonumber(run.attempt) then
       return nil, refused('stale', ARGV[i])
-    end
-    if string.sub(unless, 1, 1) == '=' and unless ~= '=' .. (run and run.version or '') then
-      return nil, refused('changed', ARGV[i])
     end
     found[ARGV[i]] = run
   end
