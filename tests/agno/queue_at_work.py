@@ -1,4 +1,4 @@
-"""A process of AgentOS with the durable queue: it accepts runs of an agent, and works on those of all processes."""
+"""A process of AgentOS with the durable queue: it accepts runs of an agent, and works on all that wait."""
 
 from __future__ import annotations
 

@@ -146,6 +146,17 @@ def test_a_run_keeps_its_place_its_type_and_its_index(either_db: Any) -> None:
     }
 
 
+def test_a_run_without_a_date_gets_none(either_db: Any, db: Any) -> None:
+    either_db.upsert_session(a_session())
+    either_db.append_run_to_session_if_absent("s", {"run_id": "r", "agent_id": "ann"}, "alice")
+    dated = db.get_run("r", deserialize=False)["created_at"]
+
+    assert either_db.update_run_in_session("s", "r", {"x": 1}, user_id="alice") is UPDATED
+
+    assert stored_run(db) == {"run_id": "r", "agent_id": "ann", "x": 1}
+    assert db.get_run("r", deserialize=False)["created_at"] == dated
+
+
 # session_data in the same step
 
 

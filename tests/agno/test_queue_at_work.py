@@ -16,7 +16,7 @@ from support.waiting import wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-RUNS: Final = 40
+RUNS: Final = 200
 """Of all processes."""
 
 KILLED, STOPPED, *OTHERS = range(4)
