@@ -15,6 +15,9 @@ The life of a call, from `cache.get_session("order-17", last_n_runs=5)` to bytes
                 bodies of runs stay packed until somebody uses them (models/lazy.py).
 8. read.py      The object gets a snapshot of what it was loaded as, for the next save or refresh.
 
+If the session is absent and the context names where else it may be (`elsewhere`: a Db for agno does), it is
+fetched from there between 6 and 7, and read again; a write that finds it absent does the same.
+
 A write goes the same way, through write.py in place of read.py: a Precondition, one script, its reply as a
 NamedTuple or an error, and then the indexes that the script could not reach (index.py).
 """

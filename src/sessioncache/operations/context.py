@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Concatenate, Final, ParamSpec, Self, TypeVar
+from typing import Concatenate, Final, ParamSpec, Protocol, Self, TypeVar
 
 from sessioncache.options import Settings
 from sessioncache.storage import scripts
@@ -16,15 +16,40 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class Elsewhere(Protocol):
+    """Where a session may be that is absent here: it is looked for there, and brought here."""
+
+    def fetch(self, ctx: Context, session_id: str) -> Flow[bool]:
+        """Bring an absent session here; return whether it may be here now."""
+
+    def fetch_all(self, ctx: Context) -> Flow[None]:
+        """Bring every session here."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Context(Call):
     """One call of a user on one cache."""
 
     settings: Settings
+    elsewhere: Elsewhere | None = None
+    """Decided when the call begins: what is brought here meanwhile, by whomever, is looked at again."""
 
     def with_ttl(self, ttl: int | None) -> Self:
         """Return the same call on a cache whose sessions live so many milliseconds, None for ever."""
         return replace(self, settings=replace(self.settings, ttl=ttl))
+
+    def begun_anew(self) -> Context:
+        """Return a call of its own for one step of many, with a deadline of its own, and here only."""
+        return Context(topology=self.topology, settings=self.settings, name=self.name)
+
+    def fetch(self, session_id: str) -> Flow[bool]:
+        """Bring a session here that is absent; return whether it may be here now."""
+        return self.elsewhere is not None and (yield from self.elsewhere.fetch(self, session_id))
+
+    def fetch_all(self) -> Flow[None]:
+        """Bring every session here that is elsewhere."""
+        if self.elsewhere is not None:
+            yield from self.elsewhere.fetch_all(self)
 
 
 Operation = Callable[Concatenate[Context, P], Flow[T]]

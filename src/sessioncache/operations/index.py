@@ -117,7 +117,7 @@ def rebuild_indexes(ctx: Context, progress: Progress | None = None) -> Flow[int]
     for address in ctx.topology.servers():
         cursor = b"0"
         while True:
-            step = Context(topology=ctx.topology, settings=ctx.settings, name=ctx.name)
+            step = ctx.begun_anew()
             scan = (b"SCAN", cursor, b"MATCH", keys.pattern_of_all(prefix), b"COUNT", SCAN_COUNT)
             cursor, found = yield from send(step, Request(b"", (scan,), address=address))
             done += yield from _list_again(step, found)

@@ -100,7 +100,11 @@ def read(
     """
     request = read_request(ctx, session_id, slices, fields)
     reply = yield from send_read(ctx, session_id, request, user_id)
-    return parse_reply(session_id, reply, slices, fields)
+    reading = parse_reply(session_id, reply, slices, fields)
+    if reading is None and (yield from ctx.fetch(session_id)):
+        reply = yield from send_read(ctx, session_id, request, user_id)
+        reading = parse_reply(session_id, reply, slices, fields)
+    return reading
 
 
 def send_read(ctx: Context, session_id: str, request: Request, user_id: str | None = None) -> Flow[Any]:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 from sessioncache import validation
-from sessioncache.errors import InvalidArgumentError, SessionNotFoundError, SessionOwnershipError
-from sessioncache.storage import scripts
+from sessioncache.errors import (
+    InvalidArgumentError,
+    SessionConflictError,
+    SessionNotFoundError,
+    SessionOwnershipError,
+)
+from sessioncache.storage import keys, scripts
 from sessioncache.storage.run_members import (
     IS_GONE,
     IS_STORED,
@@ -21,10 +27,12 @@ from sessioncache.storage.scripts import Merge, Precondition, WriteResult, upser
 from sessioncache.storage.session_hash import STATE, Fields, replaced_dicts, section_of, to_fields
 from sessioncache.storage.snapshot import SNAPSHOT, FoundRun, Snapshot, snapshot_of
 from sessioncache.transport.flow import Flow
+from sessioncache.transport.retry import send
 
 from .context import Context, writing_script
-from .write import UPSERT_SESSION, write
+from .write import UPSERT_SESSION, accepted, list_elsewhere, write, write_request
 
+_IMPORT_SESSION: Final = writing_script(scripts.IMPORT_SESSION)
 _UPSERT_RUNS: Final = writing_script(scripts.UPSERT_RUNS)
 
 MAX_SCRIPT_BYTES: Final = 4 * 2**20
@@ -111,6 +119,8 @@ def upsert_session(
         replaced_dicts(changed, loaded=loaded is not None),
         creates=creator if loaded is None and not expect_rev else b"",
     )
+    if change.creates:
+        yield from ctx.fetch(session.session_id)
     try:
         written = yield from _write(ctx, precondition, change, runs)
     except SessionNotFoundError as exc:
@@ -118,6 +128,37 @@ def upsert_session(
             exc.reason = exc.reason or "expired"
         raise
     _take_snapshot(session, fields, loaded, runs, written)
+
+
+def import_session(ctx: Context, session: Any, updated_at: int | None, mark_ttl: int | None) -> Flow[bool]:
+    """Create a session, whole, as it was elsewhere; return False if it is here, or was once.
+
+    However large it is, it is one script: nobody sees a part of it. Its mark says for `mark_ttl`, in
+    milliseconds, that it was here.
+    """
+    runs = _pack_all(ctx, session.session_id, ctx.settings.adapter.runs(session))
+    packed = _in_this_order({run.run_id: run for run in runs}.values())
+    fields = to_fields(ctx.settings.adapter.to_dict(session)) | _marks_of(packed)
+    if updated_at is not None:
+        fields[b"updated_at"] = b"%d" % validation.unix_seconds(updated_at, "session.updated_at")
+    validation.encoded_id(session.session_id, "session.session_id")
+    precondition = Precondition(session.session_id, session.user_id, session.workflow_id)
+    arguments = Merge(fields, creates=True).arguments(ctx.settings.max_runs, packed)
+    mark = keys.import_mark(ctx.settings.prefix, session.session_id)
+    arguments += (scripts.optional_number(mark_ttl),)
+    reply = yield from send(ctx, write_request(ctx, _IMPORT_SESSION, precondition, arguments, (mark,)))
+    try:
+        written = accepted(scripts.read_write_reply, reply, precondition)
+    except (SessionNotFoundError, SessionConflictError):
+        return False
+    yield from list_elsewhere(ctx, precondition, written)
+    return True
+
+
+def _in_this_order(runs: Collection[PackedRun]) -> list[PackedRun]:
+    """Return runs that are stored in this order: placed as if none was created before the one ahead of it."""
+    times = accumulate((run.created_at for run in runs), max)
+    return [run._replace(created_at=time) for run, time in zip(runs, times, strict=True)]
 
 
 def _pack_all(ctx: Context, session_id: str, runs: Iterable[Any]) -> Iterator[PackedRun]:

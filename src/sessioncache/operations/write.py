@@ -52,8 +52,16 @@ def run_script(
     read: Callable[[Any, str], R | Refusal],
 ) -> Flow[R]:
     """Run a script on a session and return what it says it wrote, by `read`: one round trip."""
-    reply = yield from send(ctx, write_request(ctx, script, precondition, arguments))
+    request = write_request(ctx, script, precondition, arguments)
+    reply = yield from send(ctx, request)
+    if ctx.elsewhere is not None and _is_unknown(read(reply, precondition.session_id), precondition):
+        reply = (yield from send(ctx, request)) if (yield from ctx.fetch(precondition.session_id)) else reply
     return accepted(read, reply, precondition)
+
+
+def _is_unknown(result: Any, precondition: Precondition) -> bool:
+    """Return whether a session is absent that the caller does not know to have been here."""
+    return isinstance(result, Refusal) and result.status == "absent" and precondition.born is None
 
 
 def merge(ctx: Context, precondition: Precondition, change: Merge) -> Flow[WriteResult]:
@@ -62,13 +70,18 @@ def merge(ctx: Context, precondition: Precondition, change: Merge) -> Flow[Write
 
 
 def write_request(
-    ctx: Context, script: Script, precondition: Precondition, arguments: Iterable[bytes] = ()
+    ctx: Context,
+    script: Script,
+    precondition: Precondition,
+    arguments: Iterable[bytes] = (),
+    more_keys: Iterable[bytes] = (),
 ) -> Request:
     """Return the request that runs a script on a session, and on those indexes that can join."""
     settings = ctx.settings
     session_keys = keys.session_keys(settings.prefix, precondition.session_id)
     common = precondition.arguments(settings.ttl, settings.index_ttl)
-    return script.call((*session_keys, *_joining_indexes(ctx, precondition)), (*common, *arguments))
+    script_keys = (*session_keys, *_joining_indexes(ctx, precondition), *more_keys)
+    return script.call(script_keys, (*common, *arguments))
 
 
 def _joining_indexes(ctx: Context, precondition: Precondition) -> tuple[bytes, ...]:

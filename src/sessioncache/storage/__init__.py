@@ -29,6 +29,11 @@ Indexes for listing live in slots of their own:
     {prefix}:index:all  {prefix}:index:user:<id>  {prefix}:index:workflow:<id>
         ZSET of session ids scored by updated_at
 
+A session that was imported from another library's keys leaves a mark, which outlives it; it is not imported
+again. `{prefix}:imported` says that there is nothing more to import. Nothing else looks at either:
+
+    {prefix}:{ID}:imported  {prefix}:imported     HASH
+
 Numbers are up to 16 digits, at most 2**53; a session whose numbers are anything else, or whose members do
 not fit its count, is *damaged*: it counts as absent, and is neither read nor written to. An entry of an index
 stays while its session is there, be it readable or not.

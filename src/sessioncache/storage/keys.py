@@ -28,6 +28,16 @@ def session_keys(prefix: str, session_id: str) -> tuple[bytes, bytes]:
     return base + b"meta", base + b"runs"
 
 
+def import_mark(prefix: str, session_id: str) -> bytes:
+    """Return the key that says that a session was imported: in the slot of its keys, and outlives them."""
+    return session_keys(prefix, session_id)[0].removesuffix(b"meta") + b"imported"
+
+
+def import_marker(prefix: str) -> bytes:
+    """Return the key that says that all sessions were imported."""
+    return f"{prefix}:imported".encode()
+
+
 def pattern_of_all(prefix: str) -> bytes:
     """Return the SCAN pattern of all keys, and of some more that begin so."""
     return re.sub(r"([*?\[\]^\\])", r"\\\1", prefix).encode() + b":[{i]*"

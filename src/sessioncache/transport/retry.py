@@ -247,14 +247,18 @@ _OPTIONAL_TEXT: Final[frozenset[type[Any]]] = frozenset({bytes, type(None)})
 _KINDS: Final = {
     b"HGETALL": _TEXT,
     b"HMGET": _OPTIONAL_TEXT,
+    b"SMEMBERS": _TEXT,
     b"ZRANDMEMBER": _TEXT,
     b"ZRANGE": _TEXT,
 }
 """The kinds of items in the lists that some commands return."""
 
 _SINGLE_KINDS: Final[Mapping[bytes, tuple[type[Any], ...]]] = {
+    b"EXISTS": (int,),
+    b"GET": (bytes, type(None)),
     b"HGET": (bytes, type(None)),
     b"PTTL": (int,),
+    b"SCARD": (int,),
     b"ZCARD": (int,),
     b"ZSCORE": (bytes, type(None)),
 }
