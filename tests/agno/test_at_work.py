@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from agno.workflow import Workflow
 from agno.workflow.types import StepInput, StepOutput
-from tests.agno.at_work import MAKERS, questions_in, run_many, workflow
+from tests.agno.at_work import run_many
+from tests.agno.components import MAKERS, questions_in, workflow
 
 from sessioncache import UnavailableError
 from support.wire import CountingProxy, FaultProxy
