@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from agno.db.base import SessionType
@@ -70,12 +70,13 @@ class SessionRecord:
         return record
 
     @classmethod
-    def of_row(cls, row: Mapping[str, Any]) -> SessionRecord:
-        """Return the record of a session that a database of agno gave as a dict, its runs included."""
+    def of_row(cls, row: Mapping[str, Any], run_rows: Iterable[Mapping[str, Any]]) -> SessionRecord:
+        """Return the record of a session, and of its runs, that a database of agno gave as dicts."""
+        user_id = row.get("user_id") or None
         fields = {name: value for name, value in row.items() if name in {*_COLUMNS, "workflow_name"}}
-        fields = plain(fields, "session") | {"session_type": detect_session_type(dict(row))}
-        rows = [run for run in row.get("runs") or () if isinstance(run, dict) and run.get("run_id")]
-        runs = [RunRecord.of(run, fields["session_id"], user_id=row.get("user_id")) for run in rows]
+        fields |= {"session_type": detect_session_type(dict(row)), "user_id": user_id}
+        fields = plain(fields, "session")
+        runs = [RunRecord.of_row(run, fields["session_id"], user_id) for run in run_rows]
         return cls(**fields, runs=runs)
 
     def add_runs(self, session: Any) -> None:

@@ -17,6 +17,7 @@ from sessioncache.transport.awaited import AsyncTransport
 
 from .calls import SessionCalls
 from .connect import client_for_the_rest, connect
+from .legacy import legacy_if
 
 
 def _in_a_thread(name: str) -> Callable[..., Any]:
@@ -88,12 +89,14 @@ class AsyncSessionCacheDb(_AwaitedSessionCalls, SessionCalls, _RedisDbInThreads)
         *,
         blocking_client: Any = None,
         tables: Mapping[str, str] | None = None,
+        read_legacy: bool = True,
         **options: Unpack[Options],
     ) -> None:
         """Make a Db on the Redis of `db_url`, or on that of `redis_client`, a client of redis.asyncio.
 
         `blocking_client`, of redis, is for all but sessions and runs; a `db_url` of one server makes one.
-        `tables` are the names that agno's Dbs call `session_table` and so on.
+        `tables` are the names that agno's Dbs call `session_table` and so on. With `read_legacy`, sessions
+        that a RedisDb of the same prefix left there are imported when needed.
         """
         names = dict(tables or {})
         if unknown := names.keys() - _TABLES:
@@ -101,6 +104,7 @@ class AsyncSessionCacheDb(_AwaitedSessionCalls, SessionCalls, _RedisDbInThreads)
         self.transport, self.settings = connect(
             AsyncTransport, redis_client, db_url, db_prefix, expire, options
         )
+        self.legacy = legacy_if(read_legacy)
         self.blocking: RedisDb | None = None
         if blocking_client is not None or db_url is not None:
             client = client_for_the_rest(blocking_client, db_url)

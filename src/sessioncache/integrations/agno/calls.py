@@ -11,6 +11,7 @@ from sessioncache.operations.context import Context, Operation
 from sessioncache.options import Settings
 
 from . import fenced, listing, runs, sessions
+from .legacy import Legacy
 from .listing import SessionFilter
 from .sessions import upsert_sessions as _upsert_sessions
 
@@ -20,10 +21,13 @@ class SessionCalls:
 
     transport: Any
     settings: Settings
+    legacy: Legacy | None
+    """Where sessions are read through from; None if they are not."""
 
     def _run(self, operation: Operation[..., Any], *args: Any, **kwargs: Any) -> Any:
         name = operation.__name__
-        ctx = Context(topology=self.transport.topology, settings=self.settings, name=name)
+        legacy = self.legacy if self.legacy is not None and self.legacy.may_be_left else None
+        ctx = Context(topology=self.transport.topology, settings=self.settings, name=name, elsewhere=legacy)
         return self.transport.run(operation(ctx, *args, **kwargs))
 
     def get_session(

@@ -11,6 +11,7 @@ from sessioncache.transport.blocking import BlockingTransport
 
 from .calls import SessionCalls
 from .connect import client_for_the_rest, connect
+from .legacy import legacy_if
 from .listing import SessionFilter, sessions_for_metrics
 
 
@@ -39,12 +40,17 @@ class SessionCacheDb(SessionCalls, RedisDb):  # type: ignore[misc]  # agno's two
         knowledge_table: str | None = None,
         traces_table: str | None = None,
         spans_table: str | None = None,
+        read_legacy: bool = True,
         **options: Unpack[Options],
     ) -> None:
-        """Make a Db on the Redis of `redis_client` or `db_url`; with both, sessions go to that of the URL."""
+        """Make a Db on the Redis of `redis_client` or `db_url`; with both, sessions go to that of the URL.
+
+        With `read_legacy`, sessions that a RedisDb of the same prefix left there are imported when needed.
+        """
         self.transport, self.settings = connect(
             BlockingTransport, redis_client, db_url, db_prefix, expire, options
         )
+        self.legacy = legacy_if(read_legacy)
         super().__init__(
             id=id,
             redis_client=client_for_the_rest(redis_client, db_url),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from agno.db.base import BaseDb
+from agno.db.redis import RedisDb
 
 from sessioncache.client import SessionCache
 from sessioncache.errors import (
@@ -28,8 +30,10 @@ from sessioncache.validation import is_id
 
 from .adapter import AGNO, SessionRecord
 from .db import SessionCacheDb
+from .legacy import Legacy, store
+from .redis_keys import MISREAD, OldSession, Unreadable
 from .run_record import RunRecord
-from .sources import BATCH_SIZE, Row, Unreadable, batches
+from .sources import BATCH_SIZE, batches
 
 T = TypeVar("T")
 
@@ -70,15 +74,18 @@ def import_sessions(
     if not isinstance(source_db, BaseDb):
         raise InvalidArgumentError(f"source_db must be a blocking Db of agno, not {type(source_db).__name__}")
     report, done = ImportReport(), 0
-    for rows, unreadable in batches(source_db, batch_size):
+    is_own = isinstance(source_db, RedisDb) and source_db.db_prefix == cache.settings.prefix
+    for found, unreadable in batches(source_db, batch_size, cache.settings):
         report.failed += unreadable
-        session_ids = [row["session_id"] for row in rows]
-        stored = _run(cache, _stored_counts, session_ids)
-        for row, count in zip(rows, stored, strict=True):
-            _import_one(cache, row, count, report)
+        session_ids = [old.row["session_id"] for old in found]
+        counts = {} if is_own else _run(cache, _stored_counts, session_ids)
+        for old in found:
+            _import_one(cache, old, _take_over if is_own else partial(_copy, counts=counts), report)
         done += len({*session_ids, *(each.session_id for each in unreadable)})
         if progress is not None:
             progress(done)
+    if is_own:
+        _run(cache, Legacy().fetch_all)
     return report
 
 
@@ -89,39 +96,37 @@ def _run(cache: SessionCacheDb | SessionCache, operation: Operation[..., T], *ar
 
 
 def _import_one(
-    cache: SessionCacheDb | SessionCache, row: Row, count: int | None, report: ImportReport
+    cache: SessionCacheDb | SessionCache,
+    old: OldSession,
+    copy: Operation[..., int | None],
+    report: ImportReport,
 ) -> None:
+    report.failed += old.left_out
     try:
-        record = SessionRecord.of_row(row)
-        report.failed += _left_out(row)
-        copied = _run(cache, _copy, record, row.get("updated_at"), count)
+        copied = _run(cache, copy, old)
     except UnavailableError:
         raise
-    except (SessionCacheError, ValueError, TypeError, KeyError, AttributeError) as exc:
-        report.failed.append(Unreadable(str(row.get("session_id")), f"{type(exc).__name__}: {exc}"))
+    except (SessionCacheError, *MISREAD) as exc:
+        report.failed.append(Unreadable(str(old.row.get("session_id")), f"{type(exc).__name__}: {exc}"))
     else:
         report.runs += copied or 0
         report.imported += copied is not None
         report.already_there += copied is None
 
 
-def _left_out(row: Mapping[str, Any]) -> list[Unreadable]:
-    return [
-        Unreadable(row["session_id"], f"run {number} has no run_id")
-        for number, run in enumerate(row.get("runs") or ())
-        if not isinstance(run, dict) or not run.get("run_id")
-    ]
+def _take_over(ctx: Context, old: OldSession) -> Flow[int | None]:
+    """Import a session that RedisDb left under the same prefix; None if it was imported before."""
+    return len(old.runs) if (yield from store(ctx, old)) else None
 
 
-def _stored_counts(ctx: Context, session_ids: list[str]) -> Flow[list[int | None]]:
+def _stored_counts(ctx: Context, session_ids: list[str]) -> Flow[dict[str, int | None]]:
     """Return how many runs each session has, None if none can be read: one round trip for each server.
 
     A session or an id that is wrong is reported when it is to be stored.
     """
     asked = [session_id for session_id in session_ids if is_id(session_id)]
     replies = yield from send_all(ctx, [look_request(ctx, session_id, ()) for session_id in asked])
-    counts = {session_id: _count(session_id, reply) for session_id, reply in zip(asked, replies, strict=True)}
-    return [counts.get(session_id) for session_id in session_ids]
+    return {session_id: _count(session_id, reply) for session_id, reply in zip(asked, replies, strict=True)}
 
 
 def _count(session_id: str, reply: Any) -> int | None:
@@ -132,8 +137,10 @@ def _count(session_id: str, reply: Any) -> int | None:
     return None if reading is None else reading.n_runs
 
 
-def _copy(ctx: Context, record: SessionRecord, updated_at: int | None, count: int | None) -> Flow[int | None]:
+def _copy(ctx: Context, old: OldSession, counts: Mapping[str, int | None]) -> Flow[int | None]:
     """Store a session, or the runs it lacks; return how many runs, None if there was nothing to do."""
+    record, updated_at = SessionRecord.of_row(old.row, old.runs), old.row.get("updated_at")
+    count = counts.get(record.session_id)
     if count is not None and count >= min(len(record.runs), ctx.settings.max_runs or len(record.runs)):
         return None
     missing = record.runs if count is None else (yield from _missing(ctx, record))

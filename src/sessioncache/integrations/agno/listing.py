@@ -107,6 +107,7 @@ def get_sessions(
     list of dicts and how many sessions there are on all pages.
     """
     validate_pagination(limit, page)
+    yield from ctx.fetch_all()
     listing = _Listing(ctx, wanted, include_runs=include_runs)
     if deserialize and limit is not None and _is_of_the_index(sort_by, sort_order):
         sessions = yield from listing.newest(limit * (page or 1), limit)

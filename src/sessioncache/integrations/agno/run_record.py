@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Final, Self
 
@@ -46,7 +47,7 @@ class RunRecord:
     @classmethod
     def of(
         cls, run: Any, session_id: str, *, user_id: str | None = None, run_index: int | None = None
-    ) -> RunRecord:
+    ) -> Self:
         """Return the record of a run of agno, or of its dict; raise InvalidArgumentError without run_id."""
         data = plain(run if isinstance(run, dict) else run.to_dict(), "run")
         if not isinstance(data, dict) or data.get("run_id") is None:
@@ -64,6 +65,18 @@ class RunRecord:
         }
         body = {name: value for name, value in data.items() if name not in _IN_HEAD}
         return cls(head, lambda: body)
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any], session_id: str, user_id: str | None) -> Self:
+        """Return the record of a run that a database of agno gave as a row, or as `run_data` alone."""
+        run = row["run_data"]
+        user_id = row.get("user_id", user_id) or None
+        record = cls.of(run, session_id, user_id=user_id, run_index=row.get("run_index"))
+        record.head["user_id"] = user_id
+        if not run.get("created_at") and row.get("created_at"):
+            record.head["created_at"] = row["created_at"]
+        record.head[_ROW] |= {name: row[name] for name in ("run_type", "updated_at") if row.get(name)}
+        return record
 
     @classmethod
     def from_head(cls, head: dict[str, Any], load_body: LoadBody) -> Self:

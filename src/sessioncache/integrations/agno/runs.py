@@ -76,6 +76,14 @@ def delete_runs(ctx: Context, run_ids: Iterable[str]) -> Flow[None]:
 
 def _sessions_with(ctx: Context, run_id: str, *, first_only: bool = False) -> Flow[list[str]]:
     """Return the ids of the sessions that have a run of this id, that written last first."""
+    found = yield from _listed_with(ctx, run_id, first_only=first_only)
+    if found or ctx.elsewhere is None:
+        return found
+    yield from ctx.fetch_all()
+    return (yield from _listed_with(ctx, run_id, first_only=first_only))
+
+
+def _listed_with(ctx: Context, run_id: str, *, first_only: bool) -> Flow[list[str]]:
     member = b"i" + encoded_id(run_id, "run_id")
     everything = keys.index_of_all(ctx.settings.prefix)
     if first_only:
@@ -167,6 +175,7 @@ def _runs_of(ctx: Context, session_id: str | None) -> Flow[list[tuple[int, RunRe
 
 def _all_runs(ctx: Context) -> Flow[list[tuple[int, RunRecord]]]:
     """Return the runs of all sessions that can be read, and take those that are gone off the index."""
+    yield from ctx.fetch_all()
     index = IndexReader(ctx, keys.index_of_all(ctx.settings.prefix))
     entries = list((yield from index.read()).items())
     found: list[tuple[int, RunRecord]] = []
