@@ -298,6 +298,19 @@ def test_what_another_imports_and_deletes_is_gone(either_db: Any, make_db: Any, 
         assert either_db.get_session(OLD) is None
 
 
+def test_a_session_that_was_here_already_stays_as_it_is(
+    either_db: Any, make_db: Any, of_agno_3: RedisDb
+) -> None:
+    make_db(read_legacy=False).upsert_session(AgentSession(session_id=OLD, agent_id="newer"))
+
+    assert import_sessions(of_agno_3, make_db()).already_there == 1
+    assert len(either_db.get_sessions()) == 6
+    assert either_db.get_session(OLD).agent_id == "newer"
+    assert either_db.delete_session(OLD)
+    of_agno_3.redis_client.delete("agno:imported")
+    assert make_db().get_session(OLD) is None
+
+
 @pytest.mark.parametrize(("call", "arguments"), [("get_session", [OLD]), ("get_sessions", [])])
 def test_what_another_imports_between_miss_and_look_is_found(
     call: str, arguments: list[str], either_db: Any, make_db: Any, of_agno_3: RedisDb
