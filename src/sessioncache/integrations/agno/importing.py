@@ -68,8 +68,9 @@ def import_sessions(
     with the number of sessions so far.
 
     Sessions that are in the cache already are not touched, but for runs that are missing: an import that was
-    interrupted is resumed by calling again. What cannot be read, or not be stored, is reported and passed
-    over; if a database cannot be reached, its error is raised.
+    interrupted is resumed by calling again. A session of a RedisDb with the cache's own prefix is copied
+    once, whole, and not again if it was deleted since. What cannot be read, or not be stored, is reported and
+    passed over; if a database cannot be reached, its error is raised.
     """
     if not isinstance(source_db, BaseDb):
         raise InvalidArgumentError(f"source_db must be a blocking Db of agno, not {type(source_db).__name__}")
