@@ -21,7 +21,7 @@ from agno.os.job_queue import (
 )
 from agno.run.concurrency import get_worker_ownership
 from agno.utils.log import logger
-from tests.agno.at_work import Scripted
+from tests.agno.components import Scripted
 
 from sessioncache.integrations.agno import AsyncSessionCacheDb, SessionCacheDb
 from support.waiting import wait_for

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from agno.run.agent import RunOutput
 from agno.session import AgentSession
-from tests.agno.at_work import Scripted, agent, questions_in
+from tests.agno.components import Scripted, agent, questions_in
 
 from sessioncache import SessionNotFoundError
 from sessioncache.integrations.agno import AsyncSessionCacheDb

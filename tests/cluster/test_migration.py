@@ -155,6 +155,8 @@ def test_absence_is_answered_by_the_node_that_knows(
 @pytest.fixture
 def nameless(cluster: RedisCluster) -> Iterator[RedisCluster]:
     """A cluster whose nodes tell ports and no hosts: those stand behind one name (Redis 7)."""
+    if not cluster.admin(cluster.nodes[0]).config_get("cluster-preferred-endpoint-type"):
+        pytest.skip("this server always tells hosts")
     for node in cluster.nodes:
         cluster.admin(node).config_set("cluster-preferred-endpoint-type", "unknown-endpoint")
     yield cluster

@@ -143,7 +143,7 @@ def import_session(ctx: Context, session: Any, updated_at: int | None, mark_ttl:
         fields[b"updated_at"] = b"%d" % validation.unix_seconds(updated_at, "session.updated_at")
     validation.encoded_id(session.session_id, "session.session_id")
     precondition = Precondition(session.session_id, session.user_id, session.workflow_id)
-    arguments = Merge(fields, creates=True).arguments(ctx.settings.max_runs, packed)
+    arguments = Merge(fields, creates=scripts.ANYBODY).arguments(ctx.settings.max_runs, packed)
     mark = keys.import_mark(ctx.settings.prefix, session.session_id)
     arguments += (scripts.optional_number(mark_ttl),)
     reply = yield from send(ctx, write_request(ctx, _IMPORT_SESSION, precondition, arguments, (mark,)))

@@ -28,7 +28,8 @@ def plain_client(url: str, **options: Any) -> Any:
     """Return a client of redis-py for what this library does not do, on one server or an embedded one."""
     if url.startswith(_MEMORY):
         return embedded_client(url.removeprefix(_MEMORY))
-    return redis.Redis.from_url(url, **options)
+    # In RESP3, redis-py 8.0 refuses unix sockets: it asks for the host that notifies of maintenance.
+    return redis.Redis.from_url(url, protocol=2, **options)
 
 
 def _server(name: str) -> Any:

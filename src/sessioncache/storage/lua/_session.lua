@@ -19,13 +19,13 @@ local now = redis.call('TIME')
 local milliseconds = now[1] * 1000 + math.floor(now[2] / 1000)
 local microseconds = now[1] * 1000000 + now[2]
 
-local mark -- the field that a deletion left
+local deletion -- the field that marks one
 
 local function exact(number) return string.format('%.0f', number) end
 
 -- Return who deleted the session lately, nil if nobody did.
 local function deleter()
-  local till, who = string.match(mark or '', '^(%d+):(.*)$')
+  local till, who = string.match(deletion or '', '^(%d+):(.*)$')
   return till and tonumber(till) > milliseconds and who or nil
 end
 
@@ -50,9 +50,9 @@ local function open()
   local f = redis.call('HMGET', meta,
     'rev', 'born', 'count', 'seq', 'user_id', 'workflow_id', 'updated_at', 'schema', 'session_id', 'deleted')
   if f[8] and f[8] ~= '1' then return nil, 'version' end
-  mark = f[10]
+  deletion = f[10]
   local members, gone = redis.call('ZCARD', runs), deleter() and 'deleted' or 'absent'
-  if members == 0 and (mark and not f[9] or redis.call('EXISTS', meta) == 0) then return nil, gone end
+  if members == 0 and (deletion and not f[9] or redis.call('EXISTS', meta) == 0) then return nil, gone end
   local rule, owner = string.sub(ARGV[1], 1, 1), string.sub(ARGV[1], 2)
   local is_foreign = rule == '!' and f[5] ~= owner or rule == '=' and f[5] and f[5] ~= owner
   local s = counters(f, members)

@@ -41,7 +41,7 @@ if not s then
   redis.call('DEL', meta, runs)
   local born = exact(microseconds)
   redis.call('HSET', meta, 'born', born, 'schema', '1', 'system_messages', EMPTY_DICT)
-  if deleter() then redis.call('HSET', meta, 'deleted', mark) end
+  if deleter() then redis.call('HSET', meta, 'deleted', deletion) end
   s = {rev = microseconds, was = born, born = microseconds, born_text = born, count = 0, seq = 0}
 end
 local placed, full = place(s, found, first)
