@@ -47,7 +47,7 @@ def values(max_depth: int = 2) -> SearchStrategy[Any]:
     drawn: SearchStrategy[Any] = (
         st.none()
         | st.booleans()
-        | st.integers(min_value=-(2**63), max_value=2**63 - 1)
+        | st.integers(min_value=-(2**80), max_value=2**80)
         | st.floats(allow_nan=False)
         | _texts
         | st.binary(max_size=12)

@@ -115,7 +115,7 @@ def test_no_field_of_a_session_is_taken_for_a_control_field() -> None:
     ("name", "value"),
     [
         (b"metadata.x", b""),
-        (b"metadata.x", b"\x02\xc0"),
+        (b"metadata.x", b"\x03\xc0"),
         (b"metadata.x", b"\x01\xc1"),
         (b"metadata", b"\x01\xa5"),
         (b"created_at", b"soon"),
@@ -187,7 +187,7 @@ def test_a_time_is_whole_seconds(value: float, seconds: int) -> None:
     assert session_hash.unix_seconds(value, "t") == seconds
 
 
-@pytest.mark.parametrize("key", [1, None, (1,), b"k", 1.5, "\ud800"])
+@pytest.mark.parametrize("key", [1, None, (1,), b"k", 1.5])
 @pytest.mark.parametrize("section", ["metadata", "workflow_data", "session_data"])
 def test_a_key_that_is_no_text_is_unserializable_by_the_name_of_its_dict(section: str, key: Any) -> None:
     with pytest.raises(UnserializableError, match=rf"session\.{section}"):

@@ -104,13 +104,11 @@ def test_a_state_saved_as_no_dict_replaces_every_key(cache: Any, value: Any, is_
         *(
             ({1: 1}, (), "str"),
             ({}, [1], "str"),
-            ({"\ud800": 1}, (), "surrogate"),
-            ({"k": 2**70}, (), "64 bits"),
+            ({"k": 10**5000}, (), "too long"),
         ),
         ({"k": object()}, (), r"changes\['k'\]"),
         ({"k": {"deep": [object()]}}, (), r"changes\['k'\]\['deep'\]\[0\]"),
     ],
-    ids=lambda value: None if isinstance(value, str) else repr(value)[:12],
 )
 @pytest.mark.parametrize("server", ["embedded"], indirect=True)
 def test_what_cannot_be_is_named(cache: Any, changes: Any, remove: Any, what: str) -> None:

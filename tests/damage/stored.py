@@ -135,7 +135,7 @@ LEFT_ALONE: Final = {ABSENT, FOREIGN, VERSION, FAILING}
 
 NO_NUMBERS: Final = [b"", b"nan", b"inf", b"0x10", b"1e3", b"5.5", b"-1", b"x"]
 LARGE: Final = [b"1" * 17, b"%d" % 2**53, b"%d" % (2**53 + 1), b"9" * 5000]
-NOT_DECODING: Final = [b"\xff\xfe", b"\x02\x00", b"\x01\xc1", b"\x01\xdc\xff\xff"]
+NOT_DECODING: Final = [b"\xff\xfe", b"\x03\x00", b"\x02\xa1\xff", b"\x01\xc1", b"\x01\xdc\xff\xff"]
 VALUES: Final[list[bytes | None]] = [None, *NO_NUMBERS, *LARGE, *NOT_DECODING]
 """Of any field; None for one that is missing."""
 OF_ONE_FIELD: Final[dict[str, list[bytes | None]]] = {"count": [b"1", b"9"], "schema": [b"2"]}

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sessioncache.errors import InvalidArgumentError, SessionConflictError, SessionNotFoundError
 from sessioncache.storage import codec
+from sessioncache.storage.packable import at
 from sessioncache.storage.scripts import Merge, Precondition
 from sessioncache.storage.session_hash import STATE, field_name
 from sessioncache.transport.flow import Await, Flow, Sleep
@@ -46,7 +47,7 @@ def update_session_state(
     if isinstance(remove, str) or not isinstance(remove, Iterable):
         raise InvalidArgumentError(f"remove must be a list of keys, not {type(remove).__name__}")
     set_fields = {
-        field_name(STATE, key): codec.pack(value, codec.at("changes", key)) for key, value in changes.items()
+        field_name(STATE, key): codec.pack(value, at("changes", key)) for key, value in changes.items()
     }
     removed = [field_name(STATE, key) for key in remove]
     if not set_fields.keys().isdisjoint(removed):

@@ -43,8 +43,8 @@ dicts and their keys to `meta`, entries to heads and bodies, and indexes; it kee
 described here. What a version does not know, it keeps: fields are neither decoded nor removed, entries of
 heads and bodies stay in the part they came in. If an older client would read or write something wrong, the
 `schema` is a new one. A client that meets a `schema` it does not know raises SessionVersionError: it never
-reads, writes, repairs or deletes the session, and leaves it in every index. A new format byte of values,
-too, needs a new `schema`, or readers that were there before it is written.
+reads, writes, repairs or deletes the session, and leaves it in every index. A new format byte or extension
+type of values, too, needs a new `schema`, or readers that were there before it is written.
 
 A layout with another `schema` keeps the names and types of both keys, the indexes, and the fields session_id,
 user_id, workflow_id, updated_at and schema: by these, older versions list its sessions, and leave them alone.

@@ -1,9 +1,9 @@
-"""Values to bytes and back: one format byte, then msgpack. The only module that knows msgpack.
+"""Values to bytes and back: one format byte, then msgpack.
 
 These come back as they were:
 
     str  bool  None  bytes  list  dict with str keys  date  UUID  set
-    int             from -2**63 to 2**64 - 1
+    int             of up to 2 KB, about 4,900 digits
     float, Decimal  nan, infinities and -0.0 too; a Decimal to the digit, sNaN too
     datetime        with its offset from UTC; of its zone not the name, and no `fold`
 
@@ -20,9 +20,8 @@ All else is refused. No pickle, and no class is ever looked up by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, is_dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -35,8 +34,16 @@ import msgpack
 
 from sessioncache.errors import UnserializableError
 
+from .packable import PACKING_ERRORS, as_mapping, explain
+
 FORMAT: Final = b"\x01"
-"""First byte of every packed value: plain msgpack. Other values are for later formats."""
+"""First byte of a packed value: msgpack, with texts in UTF-8. Other values are for later formats."""
+
+LENIENT_FORMAT: Final = b"\x02"
+"""The same for a value of which a text has lone surrogates: they are encoded as if they were characters."""
+
+_SURROGATES: Final[Mapping[bytes, str | None]] = {FORMAT: None, LENIENT_FORMAT: "surrogatepass"}
+"""What becomes of lone surrogates, by the format. None is strict, and a third faster than to say so."""
 
 MAX_PACKED_BYTES: Final = 64 * 2**20
 """Largest value that is decoded, in bytes: a hostile one takes up to 70 times its size in memory."""
@@ -53,12 +60,10 @@ MAX_SAME_HASH: Final = (16, 4, 2, 2)
 MAX_SET_NUMBERS: Final = 2**17
 """Most items of a set that are no text: numbers can be chosen that hash apart, and yet clash in its table."""
 
-_PACKING_ERRORS: Final = (
-    *(TypeError, ValueError, ArithmeticError, BufferError, RuntimeError),
-    *(AttributeError, LookupError),  # from a method of the value, as `items()`
-)
+MAX_INT_BYTES: Final = 2048
+"""Longest int: Python writes no more than 4,300 digits, and reads more in quadratic time."""
 
-_DATETIME, _DATE, _UUID, _DECIMAL, _SET = range(1, 6)
+_DATETIME, _DATE, _UUID, _DECIMAL, _SET, _INT = range(1, 7)
 
 EMPTY_DICT: Final = FORMAT + b"\x80"
 """The packed form of {}."""
@@ -68,33 +73,37 @@ class CodecError(ValueError):
     """Bytes that are no packed value: the caller knows whose they are and says so."""
 
 
-class _ConversionError(ValueError):
-    """A value's own method raised what is chained."""
-
-
 def pack(value: object, path: str) -> bytes:
     """Return the packed form of a value; `path` names it in the UnserializableError otherwise raised."""
     try:
-        return FORMAT + _pack_checked(value)
-    except _PACKING_ERRORS as exc:
-        raise UnserializableError(_explain(value, path, exc)) from exc
+        return _pack_checked(value)
+    except PACKING_ERRORS as exc:
+        raise UnserializableError(explain(value, path, exc, _pack_checked)) from exc
 
 
 def _pack_checked(value: object) -> bytes:
+    try:
+        return _pack_as(FORMAT, value)
+    except UnicodeEncodeError:
+        return _pack_as(LENIENT_FORMAT, value)
+
+
+def _pack_as(form: bytes, value: object) -> bytes:
     """Pack, and read back once: nothing is ever stored that cannot be loaded."""
-    packed: bytes = msgpack.packb(value, default=_extend)
+    errors = _SURROGATES[form]
+    packed: bytes = msgpack.packb(value, default=_EXTENDERS[form], unicode_errors=errors)
     _check_size(len(packed))
-    _read_back(packed)
-    return packed
+    _read_back(packed, _RESTORERS[form], errors)
+    return form + packed
 
 
-def _read_back(packed: bytes) -> None:
+def _read_back(packed: bytes, hook: ExtHook, errors: str | None) -> None:
     """Raise what msgpack raises if it would not decode, or has bytes as a key: keys are only str."""
-    hook, most = _restore, MAX_ITEMS
+    limits = {"max_array_len": MAX_ITEMS, "max_map_len": MAX_ITEMS}
     try:  # below -1, which is no limit, not even b"" fits: the quick way for what holds no bytes
-        msgpack.unpackb(packed, ext_hook=hook, raw=True, max_bin_len=-2, max_array_len=most, max_map_len=most)
+        msgpack.unpackb(packed, ext_hook=hook, raw=True, max_bin_len=-2, **limits)
     except ValueError:  # `join` gets each dict, and takes only keys that are str
-        msgpack.unpackb(packed, ext_hook=hook, object_hook="".join, max_array_len=most, max_map_len=most)
+        msgpack.unpackb(packed, ext_hook=hook, object_hook="".join, unicode_errors=errors, **limits)
 
 
 def _check_size(n_bytes: int) -> None:
@@ -104,11 +113,12 @@ def _check_size(n_bytes: int) -> None:
 
 def unpack(packed: bytes) -> Any:
     """Return the value of packed bytes; raise CodecError for whatever is none."""
-    if packed[:1] != FORMAT:
-        raise CodecError(f"format {packed[:1].hex() or 'missing'} is unknown to this version")
+    form = packed[:1]
+    if form not in _SURROGATES:
+        raise CodecError(f"format {form.hex() or 'missing'} is unknown to this version")
     if len(packed) > MAX_PACKED_BYTES:
-        _check_size(len(packed) - len(FORMAT))
-    return _decode(packed[1:], _restore)
+        _check_size(len(packed) - len(form))
+    return _decode(packed[1:], _RESTORERS[form], _SURROGATES[form])
 
 
 def unpack_dict(packed: bytes) -> dict[str, Any]:
@@ -122,9 +132,9 @@ def unpack_dict(packed: bytes) -> dict[str, Any]:
 def pack_pair(name: str, value: Mapping[str, Any], path: str) -> bytes:
     """Return the packed form of a name and the dict that belongs to it."""
     try:
-        return FORMAT + _pack_checked((name, value))
-    except _PACKING_ERRORS as exc:
-        raise UnserializableError(_explain(value, path, exc)) from exc
+        return _pack_checked((name, value))
+    except PACKING_ERRORS as exc:
+        raise UnserializableError(explain(value, path, exc, _pack_checked)) from exc
 
 
 def unpack_pair(packed: bytes) -> tuple[str, dict[str, Any]]:
@@ -135,39 +145,57 @@ def unpack_pair(packed: bytes) -> tuple[str, dict[str, Any]]:
     raise CodecError("no pair of a name and a dict")
 
 
-def _decode(data: bytes, ext_hook: ExtHook, *, use_list: bool = True) -> Any:
+ExtHook = Callable[[int, bytes], Any]
+
+
+def _decode(data: bytes, ext_hook: ExtHook, errors: str | None, *, use_list: bool = True) -> Any:
     try:
         if len(data) <= MAX_ITEMS:  # too small to have as many
-            return msgpack.unpackb(data, ext_hook=ext_hook, use_list=use_list)
+            return msgpack.unpackb(data, ext_hook=ext_hook, use_list=use_list, unicode_errors=errors)
         limits = {"max_array_len": MAX_ITEMS, "max_map_len": MAX_ITEMS}
-        return msgpack.unpackb(data, ext_hook=ext_hook, use_list=use_list, **limits)
+        return msgpack.unpackb(data, ext_hook=ext_hook, use_list=use_list, unicode_errors=errors, **limits)
     except CodecError:
         raise
     except (ValueError, TypeError, ArithmeticError, RecursionError, msgpack.UnpackException) as exc:
         raise CodecError(f"not msgpack: {type(exc).__name__}") from exc
 
 
-ExtHook = Callable[[int, bytes], Any]
-
-
-def _extend(value: Any) -> Any:
+def _extend(value: Any, errors: str | None = None) -> Any:
     """Return what msgpack can pack in place of a value that it cannot."""
+    if isinstance(value, set | frozenset):
+        return msgpack.ExtType(_SET, _pack_set(value, errors))
     for kind, code, encode in _EXTENSIONS:
         if isinstance(value, kind):
             return msgpack.ExtType(code, encode(value))
     if not isinstance(value, Enum):
-        return _as_mapping(value)
-    return value.value if isinstance(value.value, _NATIVE) else _extend(value.value)
+        return as_mapping(value)
+    return value.value if isinstance(value.value, _NATIVE) else _extend(value.value, errors)
 
 
 _NATIVE: Final = (str, int, float, bytes, bytearray, memoryview, list, tuple, dict, type(None))
 
 
-def _pack_set(items: Collection[Any]) -> bytes:
+def _pack_set(items: Collection[Any], errors: str | None) -> bytes:
     """Pack a set in one order, whatever its own: equal sets are equal bytes."""
-    packed = sorted(msgpack.packb(item, default=_extend) for item in items)
+    default = partial(_extend, errors=errors)
+    packed = sorted(msgpack.packb(item, default=default, unicode_errors=errors) for item in items)
     header: bytes = msgpack.Packer().pack_array_header(len(packed))
     return header + b"".join(packed)
+
+
+def _pack_int(value: int) -> bytes:
+    """Pack what msgpack has no form for: in two's complement, the first byte that of the highest bits."""
+    size = value.bit_length() // 8 + 1
+    if size > MAX_INT_BYTES:
+        raise CodecError(f"an int of {size} bytes")
+    return int.to_bytes(value, size, "big", signed=True)
+
+
+def _restore_int(data: bytes) -> int:
+    value = int.from_bytes(data, "big", signed=True)
+    if -(2**63) <= value < 2**64 or data != _pack_int(value):
+        raise CodecError("an int in a form that it is never stored in")
+    return value
 
 
 _EXTENSIONS: Final[tuple[tuple[type[Any], int, Callable[[Any], bytes]], ...]] = (
@@ -175,45 +203,25 @@ _EXTENSIONS: Final[tuple[tuple[type[Any], int, Callable[[Any], bytes]], ...]] = 
     (date, _DATE, lambda value: date.isoformat(value).encode()),
     (UUID, _UUID, lambda value: value.bytes),
     (Decimal, _DECIMAL, lambda value: Decimal.__str__(value).encode()),
-    (set, _SET, _pack_set),
-    (frozenset, _SET, _pack_set),
+    (int, _INT, _pack_int),
 )
 
 
-def _as_mapping(value: Any) -> Any:
-    if isinstance(value, type):
-        raise TypeError(f"{value.__name__} is a class")
-    for method in ("to_dict", "model_dump"):
-        convert = getattr(value, method, None)
-        if callable(convert):
-            return _converted(convert, f"{method}()")
-    if is_dataclass(value):  # and no class, as checked above
-        return _converted(partial(asdict, value), "asdict()")
-    raise TypeError(f"{type(value).__name__} has no packed form")
-
-
-def _converted(convert: Callable[[], Any], name: str) -> Any:
-    try:
-        return convert()
-    except Exception as exc:
-        raise _ConversionError(f"{name} raised {type(exc).__name__}") from exc
-
-
-def _restore(code: int, data: bytes, depth: int = 0) -> Any:
+def _restore(code: int, data: bytes, depth: int = 0, errors: str | None = None) -> Any:
     """Restore a value of a type that msgpack lacks, within so many sets."""
     if code == _SET:
-        return _restore_set(data, depth + 1)
+        return _restore_set(data, depth + 1, errors)
     try:
-        return _RESTORERS[code](data)
+        return _DECODERS[code](data)
     except KeyError:
         raise CodecError(f"extension type {code} is unknown to this version") from None
 
 
-def _restore_set(data: bytes, depth: int) -> AbstractSet[Any]:
+def _restore_set(data: bytes, depth: int, errors: str | None) -> AbstractSet[Any]:
     """Restore a set; within another one it is a frozenset, and lists are tuples, for they are hashed."""
     if depth > MAX_SET_DEPTH:
         raise CodecError(f"sets are nested more than {MAX_SET_DEPTH} deep")
-    items = _decode(data, partial(_restore, depth=depth), use_list=False)
+    items = _decode(data, partial(_restore, depth=depth, errors=errors), errors, use_list=False)
     _check_hashes(items, MAX_SAME_HASH[depth - 1])
     return set(items) if depth == 1 else frozenset(items)
 
@@ -227,67 +235,17 @@ def _check_hashes(items: Collection[Any], most_of_one: int) -> None:
         raise CodecError("a set of too many items that are no text, or of too many of one hash")
 
 
-_RESTORERS: Final[Mapping[int, Callable[[bytes], Any]]] = {
+_DECODERS: Final[Mapping[int, Callable[[bytes], Any]]] = {
     _DATETIME: lambda data: datetime.fromisoformat(data.decode()),
     _DATE: lambda data: date.fromisoformat(data.decode()),
     _UUID: lambda data: UUID(bytes=data),
     _DECIMAL: lambda data: Decimal(data.decode()),
+    _INT: _restore_int,
 }
 
 
-_MAX_EXPLAINED_DEPTH: Final = 100
-_MAX_EXPLAINED_PATH: Final = 200
-
-
-def _explain(value: object, path: str, error: Exception) -> str:
-    """Return the path to the part of a value that does not pack, and why."""
-    if path.count("[") > _MAX_EXPLAINED_DEPTH:
-        return f"{path[:_MAX_EXPLAINED_PATH]}... is nested too deeply, or holds itself"
-    for part, part_path in _parts(value, path):
-        try:
-            _pack_checked(part)
-        except _PACKING_ERRORS as exc:
-            return _explain(part, part_path, exc)
-    return f"{path} cannot be stored: {_reason(value, error)}"
-
-
-def _parts(value: object, path: str) -> Iterable[tuple[object, str]]:
-    try:
-        if isinstance(value, Mapping):
-            a_record = path.isidentifier()
-            return [(item, at(path, key, a_record=a_record)) for key, item in value.items()]
-        if isinstance(value, list | tuple):
-            return [(item, f"{path}[{index}]") for index, item in enumerate(value)]
-        if isinstance(value, set | frozenset):
-            return [(item, f"{path}[...]") for item in value]
-        converted = value.value if isinstance(value, Enum) else _as_mapping(value)
-    except _PACKING_ERRORS:
-        return []
-    is_collection = isinstance(converted, dict | list | tuple | set | frozenset)
-    return _parts(converted, path) if is_collection else []
-
-
-def at(path: str, key: object, *, a_record: bool = False) -> str:
-    """Return the path to an item of a dict; a key that is an enum shows as the text that it is."""
-    if not isinstance(key, str):
-        return f"{path}[{type(key).__name__}]"
-    return f"{path}.{str.__str__(key)}" if a_record else f"{path}[{str.__repr__(key)}]"
-
-
-def _reason(value: object, error: Exception) -> str:
-    if isinstance(error, _ConversionError):
-        return f"its {error}"
-    if isinstance(value, dict):
-        keys = sorted({type(key).__name__ for key in dict.keys(value) if not isinstance(key, str)})
-        return f"its keys must be str, not {', '.join(keys)}" if keys else "a dict that does not pack"
-    no_form = f"no packed form for {type(value).__module__}.{type(value).__qualname__}"
-    return next((reason for kinds, reason in _REASONS if isinstance(value, kinds)), no_form)
-
-
-_REASONS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
-    (int, "an int of more than 64 bits"),
-    (str, "a str with a lone surrogate, or too long"),
-    (memoryview, "a memoryview that is not contiguous, or too long"),
-    ((list, tuple), f"more than {MAX_ITEMS} items"),
-    ((set, frozenset), f"too many items, or of one hash, or sets nested more than {MAX_SET_DEPTH} deep"),
-)
+_EXTENDERS: Final = {form: partial(_extend, errors=errors) for form, errors in _SURROGATES.items()}
+_RESTORERS: Final[Mapping[bytes, ExtHook]] = {
+    FORMAT: _restore,
+    LENIENT_FORMAT: partial(_restore, errors=_SURROGATES[LENIENT_FORMAT]),
+}

@@ -16,6 +16,7 @@ from sessioncache.errors import (
 from sessioncache.validation import LARGEST_NUMBER, encoded_id, unix_seconds
 
 from . import codec
+from .packable import at
 
 Fields = dict[bytes, bytes]
 """Fields of a session's hash."""
@@ -76,7 +77,7 @@ def _add_section(fields: Fields, name: str, value: Any) -> None:
         if field == _STATE_OF_DATA and isinstance(item, dict):
             _add_section(fields, STATE, item)
         else:
-            fields[field] = codec.pack(item, codec.at(f"session.{name}", key))
+            fields[field] = codec.pack(item, at(f"session.{name}", key))
 
 
 _STATE_OF_DATA: Final = f"session_data.{STATE}".encode()
@@ -88,10 +89,7 @@ def field_name(section: str, key: Any) -> bytes:
         key = key.value
     if not isinstance(key, str):
         raise UnserializableError(f"session.{section}: its keys must be str, not {type(key).__name__}")
-    try:
-        return b"%b.%b" % (section.encode(), str.encode(key))
-    except UnicodeEncodeError as exc:
-        raise UnserializableError(f"session.{section}: a key has a lone surrogate") from exc
+    return b"%b.%b" % (section.encode(), str.encode(key, errors="surrogatepass"))
 
 
 def replaced_dicts(fields: Mapping[bytes, bytes], *, loaded: bool) -> list[bytes]:
@@ -145,7 +143,7 @@ def from_fields(fields: Mapping[bytes, bytes], session_id: str, names: Collectio
 @lru_cache(maxsize=KNOWN_NAMES)
 def _split_name(raw: bytes) -> tuple[str, str | None]:
     """Return the name of a field, or its section and key."""
-    name, dot, key = raw.decode().partition(".")
+    name, dot, key = raw.decode(errors="surrogatepass").partition(".")
     return name, key if dot else None
 
 
