@@ -48,11 +48,11 @@ class UnserializableError(InvalidArgumentError):
 
 
 class RunTooLargeError(InvalidArgumentError):
-    """A run is larger, packed, than `max_run_bytes` allows.
+    """A run is larger, packed, than `max_run_bytes` allows, or than 64 MiB, which no reader decodes.
 
     Attributes:
         size: Size of the packed run, in bytes.
-        limit: The cache's `max_run_bytes`.
+        limit: Most bytes allowed.
     """
 
     def __init__(self, message: str, *, run_id: str | None = None, size: int = 0, limit: int = 0) -> None:

@@ -363,4 +363,4 @@ def test_whatever_agno_declares_of_sessions_and_runs_is_ours(name: str) -> None:
     mine = vars(SessionCalls)[name]
 
     assert theirs.parameters.keys() <= inspect.signature(mine).parameters.keys()
-    assert getattr(SessionCacheDb, name) is inspect.unwrap(getattr(AsyncSessionCacheDb, name)) is mine
+    assert getattr(SessionCacheDb, name) is getattr(AsyncSessionCacheDb, name).__wrapped__ is mine

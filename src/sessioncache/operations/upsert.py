@@ -91,7 +91,7 @@ def replace_run_and_data(
 
 
 def _replacing(ctx: Context, session_id: str, found: FoundRun, run: Any) -> tuple[Precondition, PackedRun]:
-    packed = pack_run(ctx.settings.adapter, run, ctx.settings.max_run_bytes)
+    packed = _pack(ctx, session_id, run)
     precondition = Precondition(session_id, None, packed.workflow_id, born=found.born)
     return precondition, packed._replace(unless=is_not(found.stored))
 
@@ -163,7 +163,7 @@ def _in_this_order(runs: Collection[PackedRun]) -> list[PackedRun]:
 
 def _pack_all(ctx: Context, session_id: str, runs: Iterable[Any]) -> Iterator[PackedRun]:
     for run in runs:
-        packed = pack_run(ctx.settings.adapter, run, ctx.settings.max_run_bytes)
+        packed = _pack(ctx, session_id, run)
         if packed.session_id not in (None, session_id):
             raise InvalidArgumentError(
                 f"run.session_id of run {packed.run_id!r} is not {session_id!r}, where it is to be stored",
@@ -171,6 +171,14 @@ def _pack_all(ctx: Context, session_id: str, runs: Iterable[Any]) -> Iterator[Pa
                 run_id=packed.run_id,
             )
         yield packed
+
+
+def _pack(ctx: Context, session_id: str, run: Any) -> PackedRun:
+    try:
+        return pack_run(ctx.settings.adapter, run, ctx.settings.max_run_bytes)
+    except InvalidArgumentError as exc:
+        exc.session_id = session_id
+        raise
 
 
 def _changed_runs(ctx: Context, session: Any, loaded: Snapshot | None) -> list[PackedRun]:

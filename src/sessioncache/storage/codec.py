@@ -73,6 +73,14 @@ class CodecError(ValueError):
     """Bytes that are no packed value: the caller knows whose they are and says so."""
 
 
+class TooLargeError(CodecError):
+    """A value, or its packed form, of more bytes than are decoded."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"{size} bytes are over the limit of {MAX_PACKED_BYTES}")
+        self.size = size
+
+
 def pack(value: object, path: str) -> bytes:
     """Return the packed form of a value; `path` names it in the UnserializableError otherwise raised."""
     try:
@@ -108,7 +116,7 @@ def _read_back(packed: bytes, hook: ExtHook, errors: str | None) -> None:
 
 def _check_size(n_bytes: int) -> None:
     if n_bytes > MAX_PACKED_BYTES:
-        raise CodecError(f"{n_bytes} bytes are over the limit of {MAX_PACKED_BYTES}")
+        raise TooLargeError(n_bytes)
 
 
 def unpack(packed: bytes) -> Any:

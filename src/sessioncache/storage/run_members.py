@@ -82,15 +82,17 @@ def pack_run(adapter: Adapter, run: Any, max_bytes: int | None = None) -> Packed
         packed = _pack(run, run_id)
     except InvalidArgumentError as exc:
         exc.run_id = run_id
+        if isinstance(exc.__cause__, codec.TooLargeError):
+            raise _too_large(run_id, exc.__cause__.size, codec.MAX_PACKED_BYTES) from exc
         raise
     if max_bytes is not None and packed.size > max_bytes:
-        raise RunTooLargeError(
-            f"run {run_id!r} has {packed.size} bytes packed; max_run_bytes is {max_bytes}",
-            run_id=run_id,
-            size=packed.size,
-            limit=max_bytes,
-        )
+        raise _too_large(run_id, packed.size, max_bytes)
     return packed
+
+
+def _too_large(run_id: str, size: int, limit: int) -> RunTooLargeError:
+    message = f"run {run_id!r} has {size} bytes packed, more than {limit} (max_run_bytes; at most 64 MiB)"
+    return RunTooLargeError(message, run_id=run_id, size=size, limit=limit)
 
 
 def _pack(run: Any, run_id: str) -> PackedRun:

@@ -12,11 +12,13 @@ from agno.db.utils import deserialize_session, detect_session_type
 from agno.session import AgentSession, TeamSession, WorkflowSession
 
 from sessioncache.errors import InvalidArgumentError
+from sessioncache.storage import codec
 from sessioncache.storage.adapters import Adapter, Run
 from sessioncache.storage.scripts import NOBODY
 from sessioncache.storage.session_hash import STATE
 from sessioncache.storage.snapshot import SNAPSHOT, snapshot_of
 
+from .ids import as_id, with_ids
 from .run_record import RunRecord, plain
 
 _COLUMNS: Final = (
@@ -60,10 +62,14 @@ class SessionRecord:
         session_type = next((kind.value for known, kind in _TYPES if isinstance(session, known)), None)
         if session_type is None:
             raise InvalidArgumentError(f"session must be a session of agno, not {type(session).__name__}")
-        fields = plain(session.to_dict(include_runs=False), "session") | {"session_type": session_type}
+        fields = with_ids(plain(session.to_dict(include_runs=False), "session"))
+        fields |= {"session_type": session_type, "user_id": fields.get("user_id") or None}
         fields.pop("runs", None)
+        loaded = snapshot_of(session)
+        if loaded is not None and (stored_type := loaded.fields.get(b"session_type")) is not None:
+            fields["session_type"] = codec.unpack(stored_type)
         record = cls(**fields, runs=[])
-        if (loaded := snapshot_of(session)) is not None:
+        if loaded is not None:
             vars(record)[SNAPSHOT] = loaded
         elif record.fields.get("created_at") is None:
             record.fields["created_at"] = int(time.time())
@@ -72,10 +78,10 @@ class SessionRecord:
     @classmethod
     def of_row(cls, row: Mapping[str, Any], run_rows: Iterable[Mapping[str, Any]]) -> SessionRecord:
         """Return the record of a session, and of its runs, that a database of agno gave as dicts."""
-        user_id = row.get("user_id") or None
+        user_id = as_id(row.get("user_id")) or None
         fields = {name: value for name, value in row.items() if name in {*_COLUMNS, "workflow_name"}}
         fields |= {"session_type": detect_session_type(dict(row)), "user_id": user_id}
-        fields = plain(fields, "session")
+        fields = with_ids(plain(fields, "session"))
         runs = [RunRecord.of_row(run, fields["session_id"], user_id) for run in run_rows]
         return cls(**fields, runs=runs)
 

@@ -5,15 +5,48 @@ A method returns what the transport returns: a result, or an awaitable of it.
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import Any, Final
 
+from agno.run.status_persist import RunPersistOutcome
+
+from sessioncache.errors import RunTooLargeError
 from sessioncache.operations.context import Context, Operation
 from sessioncache.options import Settings
+from sessioncache.transport.flow import Flow
 
 from . import fenced, listing, runs, sessions
+from .ids import Arguments, takes_ids
 from .legacy import Legacy
 from .listing import SessionFilter
 from .sessions import upsert_sessions as _upsert_sessions
+
+log: Final = logging.getLogger("sessioncache")
+
+
+def _none(given: Arguments) -> None:
+    return None
+
+
+def _false(given: Arguments) -> bool:
+    return False
+
+
+def _missing(given: Arguments) -> RunPersistOutcome:
+    return RunPersistOutcome.MISSING
+
+
+def _empty_page(given: Arguments) -> Any:
+    return [] if given.get("deserialize", True) else ([], 0)
+
+
+def _warning_of_large_runs(flow: Flow[Any]) -> Flow[Any]:
+    """Say in the log which run is too large: agno goes on without it, and says little."""
+    try:
+        return (yield from flow)
+    except RunTooLargeError as exc:
+        log.warning("%s, and is not stored; its session is %r", exc, exc.session_id)
+        raise
 
 
 class SessionCalls:
@@ -28,8 +61,9 @@ class SessionCalls:
         name = operation.__name__
         legacy = self.legacy if self.legacy is not None and self.legacy.may_be_left else None
         ctx = Context(topology=self.transport.topology, settings=self.settings, name=name, elsewhere=legacy)
-        return self.transport.run(operation(ctx, *args, **kwargs))
+        return self.transport.run(_warning_of_large_runs(operation(ctx, *args, **kwargs)))
 
+    @takes_ids(_none)
     def get_session(
         self,
         session_id: str,
@@ -41,6 +75,7 @@ class SessionCalls:
         """Load a session, all runs or the newest that count as history; None if this user has none."""
         return self._run(sessions.get_session, session_id, session_type, user_id, deserialize, runs_limit)
 
+    @takes_ids(_empty_page)
     def get_sessions(
         self,
         session_type: Any = None,
@@ -72,6 +107,7 @@ class SessionCalls:
             include_runs=bool(include_runs),
         )
 
+    @takes_ids(_none)
     def rename_session(
         self,
         session_id: str,
@@ -95,30 +131,36 @@ class SessionCalls:
         """Save sessions one by one; those that are another user's are left out of the result."""
         return self._run(_upsert_sessions, sessions, deserialize, preserve_updated_at)
 
+    @takes_ids(_false)
     def delete_session(self, session_id: str, user_id: str | None = None) -> Any:
         """Remove a session with its runs; return False if this user has none."""
         return self._run(sessions.delete_session, session_id, user_id)
 
+    @takes_ids(_none)
     def delete_sessions(self, session_ids: list[str], user_id: str | None = None) -> Any:
         """Remove sessions with their runs, as far as this user has them."""
         return self._run(sessions.delete_sessions, session_ids, user_id)
 
+    @takes_ids(_false)
     def reassign_session_owner(self, session_id: str, *, previous_user_id: str, user_id: str | None) -> Any:
         """Give a session to another user if its owner is as expected and no run of it is active."""
         return self._run(
             sessions.reassign_session_owner, session_id, previous_user_id=previous_user_id, user_id=user_id
         )
 
+    @takes_ids(writes=True)
     def upsert_run(
         self, run: Any, session_id: str, user_id: str | None = None, run_index: int | None = None
     ) -> Any:
         """Store a run of a session that exists, or replace it in its place."""
         return self._run(runs.upsert_run, run, session_id, user_id, run_index)
 
+    @takes_ids(_none)
     def get_run(self, run_id: str, deserialize: bool | None = True) -> Any:
         """Load a run; without `deserialize`, its row."""
         return self._run(runs.get_run, run_id, deserialize)
 
+    @takes_ids(_empty_page)
     def get_runs(
         self,
         session_id: str | None = None,
@@ -144,14 +186,17 @@ class SessionCalls:
             deserialize=deserialize,
         )
 
+    @takes_ids(_false)
     def delete_run(self, run_id: str) -> Any:
         """Remove a run; return False if there is none."""
         return self._run(runs.delete_run, run_id)
 
+    @takes_ids(_none)
     def delete_runs(self, run_ids: list[str]) -> Any:
         """Remove runs, as far as they exist."""
         return self._run(runs.delete_runs, run_ids)
 
+    @takes_ids(_false)
     def cancel_pending_run(
         self,
         run_id: str,
@@ -173,6 +218,7 @@ class SessionCalls:
 
     # What agno's durable queue asks of a Db, so that no late worker writes over what came after it
 
+    @takes_ids(_missing, writes=True)
     def update_run_in_session(
         self,
         session_id: str,
@@ -195,6 +241,7 @@ class SessionCalls:
             session_data,
         )
 
+    @takes_ids(_none, writes=True)
     def append_run_to_session_if_absent(
         self, session_id: str, run_dict: dict[str, Any], user_id: str | None = None
     ) -> Any:

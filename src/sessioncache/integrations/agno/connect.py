@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 from sessioncache.errors import InvalidArgumentError
 from sessioncache.options import Options, Settings, check_options
+from sessioncache.storage.codec import MAX_PACKED_BYTES
 from sessioncache.transport.awaited import AsyncTransport
 from sessioncache.transport.blocking import BlockingTransport
 from sessioncache.transport.embedded import plain_client
@@ -16,8 +17,11 @@ from .adapter import AGNO
 
 C = TypeVar("C", BlockingTransport, AsyncTransport)
 
-_DEFAULTS: Final[Options] = {"touch_on_read": True, "mark_deletions": True}
-"""A run begins with a read, so that no lifetime ends within a run that is shorter."""
+_DEFAULTS: Final[Options] = {
+    "touch_on_read": True,  # a run begins with a read: no lifetime ends within a run that is shorter
+    "mark_deletions": True,
+    "max_run_bytes": MAX_PACKED_BYTES,  # agno keeps images and videos within runs
+}
 
 _ONE_SERVER: Final = ("redis://", "rediss://", "unix://", "memory://")
 

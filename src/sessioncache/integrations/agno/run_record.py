@@ -19,6 +19,8 @@ from sessioncache.errors import InvalidArgumentError, UnserializableError
 from sessioncache.models import WorkflowRunOutput
 from sessioncache.storage.adapters import LoadBody
 
+from .ids import as_id, with_ids
+
 _ROW: Final = "row"
 """The entry of a head that holds what agno keeps of a run in columns and nowhere else."""
 
@@ -52,10 +54,11 @@ class RunRecord:
         data = plain(run if isinstance(run, dict) else run.to_dict(), "run")
         if not isinstance(data, dict) or data.get("run_id") is None:
             raise InvalidArgumentError("run must have a run_id")
+        data = with_ids(data)
         now = int(time.time())
         head = {name: value for name, value in data.items() if name in _IN_HEAD}
         head["session_id"] = session_id
-        head["user_id"] = data.get("user_id") if user_id is None else user_id
+        head["user_id"] = (data.get("user_id") if user_id is None else user_id) or None
         head["created_at"] = data.get("created_at") or now
         head[_ROW] = {
             "run_type": get_run_type(run),
@@ -70,7 +73,7 @@ class RunRecord:
     def of_row(cls, row: Mapping[str, Any], session_id: str, user_id: str | None) -> Self:
         """Return the record of a run that a database of agno gave as a row, or as `run_data` alone."""
         run = row["run_data"]
-        user_id = row.get("user_id", user_id) or None
+        user_id = as_id(row.get("user_id", user_id)) or None
         record = cls.of(run, session_id, user_id=user_id, run_index=row.get("run_index"))
         record.head["user_id"] = user_id
         if not run.get("created_at") and row.get("created_at"):

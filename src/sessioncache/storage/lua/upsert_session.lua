@@ -3,8 +3,8 @@
 -- KEYS, ARGV[1..6], result: as in _session.lua; ARGV[7] max_runs or '', ARGV[8] '*' to create, '' not to, else to
 -- create unless somebody else than this one deleted it lately; ARGV[9] how many fields to set, ARGV[10] fields to
 -- remove, ARGV[11] dicts to remove; then field, value, ..., then field, ..., then the field of a dict, ..., then six
--- arguments a run (_upsert.lua). A damaged session counts as absent. What would create does not know when the stored
--- session was created: that stays.
+-- arguments a run (_upsert.lua). A damaged session counts as absent. What would create does not know when, and as
+-- what, the stored session was created: both stay.
 
 local SET = 12
 local set_end = SET + 2 * ARGV[9] - 1
@@ -35,7 +35,10 @@ local found, refusal = {}, nil
 if s then found, refusal = find(first) end
 if not found then return refusal end
 local had_runs = s and s.count > 0
-local created_at = s and creates and redis.call('HGET', meta, 'created_at')
+local created_at, session_type
+if s and creates then
+  created_at, session_type = unpack(redis.call('HMGET', meta, 'created_at', 'session_type'))
+end
 if not s then
   redis.call('HSET', meta, 'rev', '0')
   redis.call('DEL', meta, runs)
@@ -53,6 +56,7 @@ for i = set_end + 1, remove_end, CHUNK do
   redis.call('HDEL', meta, unpack(ARGV, i, math.min(i + CHUNK - 1, remove_end)))
 end
 if created_at then redis.call('HSET', meta, 'created_at', created_at) end
+if session_type then redis.call('HSET', meta, 'session_type', session_type) end
 s.updated_at = redis.call('HGET', meta, 'updated_at')
 put(s, found, first)
 trim(s, tonumber(ARGV[7]))
