@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sessioncache import InvalidArgumentError, RunTooLargeError, SessionNotFoundError, StaleRunError
-from sessioncache.operations import upsert
+from sessioncache.operations import packed_runs
 from sessioncache.storage import codec, keys
 from support.interleaving import watched
 from support.samples import a_run, a_session, ids
@@ -66,14 +66,14 @@ ARRIVALS = {
 }
 
 
-@pytest.mark.parametrize("chunk", [upsert.MAX_SCRIPT_RUNS, 3], ids=["one script", "several"])
+@pytest.mark.parametrize("chunk", [packed_runs.MAX_SCRIPT_RUNS, 3], ids=["one script", "several"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ARRIVALS)
 def test_order(
     make_cache: Any, members: Any, monkeypatch: pytest.MonkeyPatch, name: str, way: str, chunk: int
 ) -> None:
     """Runs are in the order of their creation, those of one second in that of their arrival."""
-    monkeypatch.setattr(upsert, "MAX_SCRIPT_RUNS", chunk)
+    monkeypatch.setattr(packed_runs, "MAX_SCRIPT_RUNS", chunk)
     arrives, max_runs, left = ARRIVALS[name]
     cache = make_cache(max_runs=max_runs)
     cache.upsert_session(a_session("s"))
@@ -251,7 +251,7 @@ def test_an_earlier_attempt_stores_nothing(
 
 @pytest.mark.parametrize("way", ["upsert_session", "upsert_runs"])
 @pytest.mark.parametrize(
-    ("count", "size", "scripts"), [(8, 700_000, 2), (2 * upsert.MAX_SCRIPT_RUNS + 1, 1, 3)], ids=str
+    ("count", "size", "scripts"), [(8, 700_000, 2), (2 * packed_runs.MAX_SCRIPT_RUNS + 1, 1, 3)], ids=str
 )
 def test_runs_beyond_one_script_all_arrive(
     cache: Any, session: Any, way: str, count: int, size: int, scripts: int

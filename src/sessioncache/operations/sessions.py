@@ -1,20 +1,27 @@
-"""Whole sessions: rename, change their owner or time, delete."""
+"""Whole sessions: rename, change their owner or time, import, delete."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from itertools import accumulate
 from typing import Any, Final
 
-from sessioncache.errors import InvalidArgumentError
-from sessioncache.storage import codec, scripts
+from sessioncache.errors import InvalidArgumentError, SessionConflictError, SessionNotFoundError
+from sessioncache.storage import codec, keys, scripts
+from sessioncache.storage.run_members import PackedRun
 from sessioncache.storage.scripts import Merge, Precondition, WriteResult
-from sessioncache.storage.session_hash import field_name
+from sessioncache.storage.session_hash import field_name, to_fields
 from sessioncache.storage.snapshot import snapshot_of
+from sessioncache.transport.batch import send_all
 from sessioncache.transport.flow import Flow
+from sessioncache.transport.retry import send
 from sessioncache.validation import encoded_id, optional_id, unix_seconds
 
 from .context import Context, writing_script
-from .write import found, merge, run_script
+from .packed_runs import marks_of, pack_all
+from .write import UPSERT_SESSION, accepted, found, list_elsewhere, merge, run_script, write_request
 
+_IMPORT_SESSION: Final = writing_script(scripts.IMPORT_SESSION)
 _DELETE_SESSION: Final = writing_script(scripts.DELETE_SESSION)
 
 
@@ -29,11 +36,18 @@ def rename_session(ctx: Context, session_id: str, name: str, *, user_id: str | N
     return (yield from found(merge(ctx, precondition, Merge(fields))))
 
 
-def set_updated_at(ctx: Context, session_id: str, seconds: int) -> Flow[WriteResult]:
-    """Let a session count as written at another time than now: one copied from elsewhere keeps its own."""
-    encoded_id(session_id, "session_id")
-    fields = {b"updated_at": b"%d" % unix_seconds(seconds, "session.updated_at")}
-    return merge(ctx, Precondition(session_id), Merge(fields))
+def set_updated_at(ctx: Context, times: Mapping[str, int]) -> Flow[None]:
+    """Let sessions count as written at other times, in seconds, than now: those copied from elsewhere."""
+    preconditions = [Precondition(session_id) for session_id in times]
+    requests = []
+    for precondition, seconds in zip(preconditions, times.values(), strict=True):
+        change = Merge({b"updated_at": b"%d" % unix_seconds(seconds, "session.updated_at")})
+        arguments = change.arguments(ctx.settings.max_runs)
+        requests.append(write_request(ctx, UPSERT_SESSION, precondition, arguments))
+    replies = yield from send_all(ctx, requests)
+    for precondition, reply in zip(preconditions, replies, strict=True):
+        written = accepted(scripts.read_write_reply, reply, precondition)
+        yield from list_elsewhere(ctx, precondition, written)
 
 
 def change_owner(ctx: Context, session: Any, previous_user_id: str, user_id: str | None) -> Flow[WriteResult]:
@@ -47,6 +61,37 @@ def change_owner(ctx: Context, session: Any, previous_user_id: str, user_id: str
     rev = loaded.rev if loaded else None
     precondition = Precondition(session.session_id, previous_user_id, session.workflow_id, rev)
     return merge(ctx, precondition, Merge(owner, () if owner else (b"user_id",)))
+
+
+def import_session(ctx: Context, session: Any, updated_at: int | None, mark_ttl: int | None) -> Flow[bool]:
+    """Create a session, whole, as it was elsewhere; return False if it is here, or was once.
+
+    However large it is, it is one script: nobody sees a part of it. Its mark says for `mark_ttl`, in
+    milliseconds, that it was here.
+    """
+    runs = pack_all(ctx, session.session_id, ctx.settings.adapter.runs(session))
+    packed = _in_this_order({run.run_id: run for run in runs}.values())
+    fields = to_fields(ctx.settings.adapter.to_dict(session)) | marks_of(packed)
+    if updated_at is not None:
+        fields[b"updated_at"] = b"%d" % unix_seconds(updated_at, "session.updated_at")
+    encoded_id(session.session_id, "session.session_id")
+    precondition = Precondition(session.session_id, session.user_id, session.workflow_id)
+    arguments = Merge(fields, creates=scripts.ANYBODY).arguments(ctx.settings.max_runs, packed)
+    mark = keys.import_mark(ctx.settings.prefix, session.session_id)
+    arguments += (scripts.optional_number(mark_ttl),)
+    reply = yield from send(ctx, write_request(ctx, _IMPORT_SESSION, precondition, arguments, (mark,)))
+    try:
+        written = accepted(scripts.read_write_reply, reply, precondition)
+    except (SessionNotFoundError, SessionConflictError):
+        return False
+    yield from list_elsewhere(ctx, precondition, written)
+    return True
+
+
+def _in_this_order(runs: Collection[PackedRun]) -> list[PackedRun]:
+    """Return runs that are stored in this order: placed as if none was created before the one ahead of it."""
+    times = accumulate((run.created_at for run in runs), max)
+    return [run._replace(created_at=time) for run, time in zip(runs, times, strict=True)]
 
 
 def delete_session(ctx: Context, session_id: str, *, user_id: str | None = None) -> Flow[bool]:

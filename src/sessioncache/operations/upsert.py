@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import accumulate
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
 from sessioncache import validation
 from sessioncache.errors import (
     InvalidArgumentError,
-    SessionConflictError,
+    SessionCacheError,
     SessionNotFoundError,
     SessionOwnershipError,
 )
-from sessioncache.storage import keys, scripts
-from sessioncache.storage.run_members import (
-    IS_GONE,
-    IS_STORED,
-    PackedRun,
-    is_not,
-    is_unchanged,
-    pack_run,
-    run_id_of,
-)
+from sessioncache.storage import scripts
+from sessioncache.storage.run_members import IS_STORED, PackedRun, is_not
 from sessioncache.storage.scripts import Merge, Precondition, WriteResult, upsert_runs_arguments
 from sessioncache.storage.session_hash import STATE, Fields, replaced_dicts, section_of, to_fields
 from sessioncache.storage.snapshot import SNAPSHOT, FoundRun, Snapshot, snapshot_of
+from sessioncache.transport.batch import send_all
 from sessioncache.transport.flow import Flow
-from sessioncache.transport.retry import send
+from sessioncache.transport.request import Request
 
 from .context import Context, writing_script
+from .packed_runs import MAX_SCRIPT_BYTES, batches, changed_runs, marks_of, pack_all, pack_one
 from .write import UPSERT_SESSION, accepted, list_elsewhere, write, write_request
 
-_IMPORT_SESSION: Final = writing_script(scripts.IMPORT_SESSION)
 _UPSERT_RUNS: Final = writing_script(scripts.UPSERT_RUNS)
 
-MAX_SCRIPT_BYTES: Final = 4 * 2**20
-"""Most bytes of runs in one script, unless one run alone has more: a script holds up the server."""
-
-MAX_SCRIPT_RUNS: Final = 500
-"""Most runs in one script: some milliseconds of the server's time."""
+MAX_SESSIONS_AT_ONCE: Final = 64
+"""Most sessions saved in one round trip: some milliseconds of the server's time."""
 
 
 def upsert_run(ctx: Context, session_id: str, run: Any) -> Flow[None]:
@@ -52,22 +41,22 @@ def upsert_runs(ctx: Context, session_id: str, runs: Iterable[Any]) -> Flow[None
     if isinstance(runs, str | bytes) or not isinstance(runs, Iterable):
         raise InvalidArgumentError("runs must be a list of runs")
     validation.encoded_id(session_id, "session_id")
-    packed = list({run.run_id: run for run in _pack_all(ctx, session_id, runs)}.values())
+    packed = list({run.run_id: run for run in pack_all(ctx, session_id, runs)}.values())
     precondition = _precondition_of_runs(session_id, packed)
-    for batch in _batches(packed):
+    for batch in batches(packed):
         if batch:
             yield from write_runs(ctx, precondition, batch)
 
 
 def write_runs(ctx: Context, precondition: Precondition, runs: Sequence[PackedRun]) -> Flow[WriteResult]:
     """Write runs in one script."""
-    arguments = upsert_runs_arguments(ctx.settings.max_runs, _marks_of(runs), runs)
+    arguments = upsert_runs_arguments(ctx.settings.max_runs, marks_of(runs), runs)
     return write(ctx, _UPSERT_RUNS, precondition, arguments)
 
 
 def add_run(ctx: Context, session_id: str, run: Any) -> Flow[WriteResult]:
     """Store a run of a session that exists; raise SessionConflictError if one of its id is stored."""
-    (packed,) = _pack_all(ctx, session_id, [run])
+    (packed,) = pack_all(ctx, session_id, [run])
     precondition = _precondition_of_runs(session_id, [packed])
     return write_runs(ctx, precondition, [packed._replace(unless=is_not(None))])
 
@@ -91,7 +80,7 @@ def replace_run_and_data(
 
 
 def _replacing(ctx: Context, session_id: str, found: FoundRun, run: Any) -> tuple[Precondition, PackedRun]:
-    packed = _pack(ctx, session_id, run)
+    packed = pack_one(ctx, session_id, run)
     precondition = Precondition(session_id, None, packed.workflow_id, born=found.born)
     return precondition, packed._replace(unless=is_not(found.stored))
 
@@ -104,13 +93,52 @@ def upsert_session(
     If it `revives`, a session that is gone is created anew with all that the object holds, unless a mark says
     that another cache deleted it; runs that are stored by then stay as they are.
     """
+    save = _save_of(ctx, session, expect_rev, revives=revives)
+    if save.change.creates:
+        yield from ctx.fetch(session.session_id)
+    try:
+        written = yield from _write(ctx, save.precondition, save.change, save.runs)
+    except SessionNotFoundError as exc:
+        if save.loaded and ctx.settings.ttl is not None and ctx.settings.mark_deletions:
+            exc.reason = exc.reason or "expired"
+        raise
+    _take_snapshot(save, written)
+
+
+def upsert_sessions(ctx: Context, sessions: Iterable[Any]) -> Flow[list[SessionCacheError | None]]:
+    """Save sessions as `upsert_session` does, up to 64 in one round trip.
+
+    Returns for each None, or the SessionNotFoundError or SessionOwnershipError for which it is not stored.
+    """
+    refusals: list[SessionCacheError | None] = []
+    for group in _groups([_save_of(ctx, session) for session in sessions]):
+        for save in group:
+            if save.change.creates:
+                yield from ctx.fetch(save.session.session_id)
+        replies = yield from send_all(ctx, [_first_request(ctx, save) for save in group])
+        for save, reply in zip(group, replies, strict=True):
+            refusals.append((yield from _finish(ctx, save, reply)))
+    return refusals
+
+
+class _Save(NamedTuple):
+    """A session object about to be written."""
+
+    session: Any
+    fields: Fields
+    loaded: Snapshot | None
+    runs: list[PackedRun]
+    precondition: Precondition
+    change: Merge
+
+
+def _save_of(ctx: Context, session: Any, expect_rev: int | None = None, *, revives: bool = False) -> _Save:
     content = ctx.settings.adapter.to_dict(session)
     fields = to_fields(content)
     loaded = None if revives else snapshot_of(session)
-    runs = _changed_runs(ctx, session, loaded)
+    runs = changed_runs(ctx, session, loaded)
     if revives:
         runs = [run._replace(unless=IS_STORED) for run in runs]
-    precondition = _precondition(session, fields, loaded, runs, expect_rev)
     changed = _changed_fields(fields, loaded)
     creator = ctx.settings.deleter if revives else scripts.ANYBODY
     change = Merge(
@@ -119,83 +147,34 @@ def upsert_session(
         replaced_dicts(changed, loaded=loaded is not None),
         creates=creator if loaded is None and not expect_rev else b"",
     )
-    if change.creates:
-        yield from ctx.fetch(session.session_id)
+    precondition = _precondition(session, fields, loaded, runs, expect_rev)
+    return _Save(session, fields, loaded, runs, precondition, change)
+
+
+def _groups(saves: Iterable[_Save]) -> list[list[_Save]]:
+    """Return saves in groups that one round trip each takes."""
+    groups: list[list[_Save]] = [[]]
+    size = 0
+    for save in saves:
+        more = sum(run.size for run in save.runs) + sum(map(len, save.change.set_fields.values()))
+        size += more
+        if groups[-1] and (size > MAX_SCRIPT_BYTES or len(groups[-1]) == MAX_SESSIONS_AT_ONCE):
+            groups.append([])
+            size = more
+        groups[-1].append(save)
+    return groups
+
+
+def _finish(ctx: Context, save: _Save, reply: Any) -> Flow[SessionCacheError | None]:
+    """Write what is left of a save after its first script, or return why that stored nothing."""
     try:
-        written = yield from _write(ctx, precondition, change, runs)
-    except SessionNotFoundError as exc:
-        if loaded and ctx.settings.ttl is not None and ctx.settings.mark_deletions:
-            exc.reason = exc.reason or "expired"
-        raise
-    _take_snapshot(session, fields, loaded, runs, written)
-
-
-def import_session(ctx: Context, session: Any, updated_at: int | None, mark_ttl: int | None) -> Flow[bool]:
-    """Create a session, whole, as it was elsewhere; return False if it is here, or was once.
-
-    However large it is, it is one script: nobody sees a part of it. Its mark says for `mark_ttl`, in
-    milliseconds, that it was here.
-    """
-    runs = _pack_all(ctx, session.session_id, ctx.settings.adapter.runs(session))
-    packed = _in_this_order({run.run_id: run for run in runs}.values())
-    fields = to_fields(ctx.settings.adapter.to_dict(session)) | _marks_of(packed)
-    if updated_at is not None:
-        fields[b"updated_at"] = b"%d" % validation.unix_seconds(updated_at, "session.updated_at")
-    validation.encoded_id(session.session_id, "session.session_id")
-    precondition = Precondition(session.session_id, session.user_id, session.workflow_id)
-    arguments = Merge(fields, creates=scripts.ANYBODY).arguments(ctx.settings.max_runs, packed)
-    mark = keys.import_mark(ctx.settings.prefix, session.session_id)
-    arguments += (scripts.optional_number(mark_ttl),)
-    reply = yield from send(ctx, write_request(ctx, _IMPORT_SESSION, precondition, arguments, (mark,)))
-    try:
-        written = accepted(scripts.read_write_reply, reply, precondition)
-    except (SessionNotFoundError, SessionConflictError):
-        return False
-    yield from list_elsewhere(ctx, precondition, written)
-    return True
-
-
-def _in_this_order(runs: Collection[PackedRun]) -> list[PackedRun]:
-    """Return runs that are stored in this order: placed as if none was created before the one ahead of it."""
-    times = accumulate((run.created_at for run in runs), max)
-    return [run._replace(created_at=time) for run, time in zip(runs, times, strict=True)]
-
-
-def _pack_all(ctx: Context, session_id: str, runs: Iterable[Any]) -> Iterator[PackedRun]:
-    for run in runs:
-        packed = _pack(ctx, session_id, run)
-        if packed.session_id not in (None, session_id):
-            raise InvalidArgumentError(
-                f"run.session_id of run {packed.run_id!r} is not {session_id!r}, where it is to be stored",
-                session_id=session_id,
-                run_id=packed.run_id,
-            )
-        yield packed
-
-
-def _pack(ctx: Context, session_id: str, run: Any) -> PackedRun:
-    try:
-        return pack_run(ctx.settings.adapter, run, ctx.settings.max_run_bytes)
-    except InvalidArgumentError as exc:
-        exc.session_id = session_id
-        raise
-
-
-def _changed_runs(ctx: Context, session: Any, loaded: Snapshot | None) -> list[PackedRun]:
-    """Return those runs of a session object that are new or not what they were loaded as."""
-    adapter = ctx.settings.adapter
-    runs = adapter.runs(session)
-    by_id = {run_id_of(adapter, run): run for run in runs}
-    if len(by_id) < len(runs):
-        raise InvalidArgumentError("session.runs holds two runs of one run_id")
-    known = loaded.runs if loaded else {}
-    changed = (
-        run
-        for run_id, run in by_id.items()
-        if run_id not in known or not is_unchanged(adapter, session.session_id, run, known[run_id])
-    )
-    packed = _pack_all(ctx, session.session_id, changed)
-    return [run._replace(unless=IS_GONE) if run.run_id in known else run for run in packed]
+        written = [accepted(scripts.read_write_reply, reply, save.precondition)]
+        yield from list_elsewhere(ctx, save.precondition, written[0])
+        written += yield from _write_further(ctx, save.precondition, batches(save.runs)[1:])
+    except (SessionNotFoundError, SessionOwnershipError) as exc:
+        return exc
+    _take_snapshot(save, written)
+    return None
 
 
 def _precondition(
@@ -235,13 +214,29 @@ def _write(
     ctx: Context, precondition: Precondition, change: Merge, runs: Sequence[PackedRun]
 ) -> Flow[list[WriteResult]]:
     """Write a session in one script; runs that are too much for it follow in further ones."""
-    first, *further = _batches(runs)
-    change = change._replace(set_fields={**change.set_fields, **_marks_of(first)})
-    arguments = change.arguments(ctx.settings.max_runs, first)
-    written = [(yield from write(ctx, UPSERT_SESSION, precondition, arguments))]
+    first, *further = batches(runs)
+    arguments = _arguments(ctx, change, first)
+    written = yield from write(ctx, UPSERT_SESSION, precondition, arguments)
+    return [written, *(yield from _write_further(ctx, precondition, further))]
+
+
+def _write_further(
+    ctx: Context, precondition: Precondition, further: Iterable[Sequence[PackedRun]]
+) -> Flow[list[WriteResult]]:
+    written: list[WriteResult] = []
     for batch in further:
         written += [(yield from write_runs(ctx, precondition._replace(expect_rev=None), batch))]
     return written
+
+
+def _first_request(ctx: Context, save: _Save) -> Request:
+    arguments = _arguments(ctx, save.change, batches(save.runs)[0])
+    return write_request(ctx, UPSERT_SESSION, save.precondition, arguments)
+
+
+def _arguments(ctx: Context, change: Merge, runs: Sequence[PackedRun]) -> scripts.Arguments:
+    change = change._replace(set_fields={**change.set_fields, **marks_of(runs)})
+    return change.arguments(ctx.settings.max_runs, runs)
 
 
 def _changed_fields(fields: Fields, loaded: Snapshot | None) -> Fields:
@@ -264,40 +259,19 @@ def _removed_fields(fields: Fields, loaded: Snapshot | None, names: Collection[s
 _NEVER_REMOVED: Final = frozenset({b"user_id", b"updated_at"})
 
 
-def _marks_of(runs: Sequence[PackedRun]) -> Fields:
-    return {name: value for run in runs for name, value in run.marks.items()}
-
-
-def _batches(runs: Sequence[PackedRun]) -> list[list[PackedRun]]:
-    """Return runs in batches that one script each takes; at least one batch, be it empty."""
-    batches: list[list[PackedRun]] = [[]]
-    size = 0
-    for run in runs:
-        size += run.size
-        if batches[-1] and (size > MAX_SCRIPT_BYTES or len(batches[-1]) == MAX_SCRIPT_RUNS):
-            batches.append([])
-            size = run.size
-        batches[-1].append(run)
-    return batches
-
-
-def _take_snapshot(
-    session: Any,
-    fields: Fields,
-    loaded: Snapshot | None,
-    runs: Sequence[PackedRun],
-    written: Sequence[WriteResult],
-) -> None:
+def _take_snapshot(save: _Save, written: Sequence[WriteResult]) -> None:
     """Measure later changes of the session object against what is stored now.
 
     If another writer came between, the object lacks what that one wrote: it keeps its old revision.
     """
+    loaded = save.loaded
     born = loaded.born if loaded else written[0].born
     before = [loaded.rev if loaded else int(born), *(result.rev for result in written)]
     is_alone = all(result.rev_before == rev for result, rev in zip(written, before, strict=False))
     rev = written[-1].rev if is_alone else (loaded.rev if loaded else 0)
     stored = dict(loaded.runs) if loaded else {}
-    for batch, result in zip(_batches(runs), written, strict=True):
+    for batch, result in zip(batches(save.runs), written, strict=True):
         stored |= {run.run_id: run.stored(result.rev - int(born)) for run in batch}
-    vars(session)[SNAPSHOT] = Snapshot(rev, born, fields, stored, loaded.limit if loaded else None)
-    session.updated_at = written[-1].updated_at
+    limit = loaded.limit if loaded else None
+    vars(save.session)[SNAPSHOT] = Snapshot(rev, born, save.fields, stored, limit)
+    save.session.updated_at = written[-1].updated_at

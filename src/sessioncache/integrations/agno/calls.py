@@ -128,7 +128,7 @@ class SessionCalls:
     def upsert_sessions(
         self, sessions: list[Any], deserialize: bool | None = True, preserve_updated_at: bool = False
     ) -> Any:
-        """Save sessions one by one; those that are another user's are left out of the result."""
+        """Save sessions, up to 64 in one round trip; another user's are left out of the result."""
         return self._run(_upsert_sessions, sessions, deserialize, preserve_updated_at)
 
     @takes_ids(_false)

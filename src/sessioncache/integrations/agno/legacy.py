@@ -22,7 +22,7 @@ from sessioncache.errors import (
     UnavailableError,
 )
 from sessioncache.operations.context import Context
-from sessioncache.operations.upsert import import_session
+from sessioncache.operations.sessions import import_session
 from sessioncache.storage import keys
 from sessioncache.transport.batch import send_all
 from sessioncache.transport.flow import Flow
@@ -54,6 +54,8 @@ class Legacy:
 
         Two more import it. Raises DamagedSessionError if RedisDb has it and it cannot be imported.
         """
+        if not self.may_be_left:  # since the call began
+            return True
         ctx, prefix = replace(ctx, elsewhere=None), ctx.settings.prefix
         first = [_whereabouts(prefix, session_id), _marker(prefix), *redis_keys.requests(prefix, session_id)]
         replies = yield from send_all(ctx, [*first, *redis_keys.index_requests(prefix, b"SCARD")])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from agno.db.base import SessionType
@@ -13,6 +13,7 @@ from sessioncache.operations import upsert
 from sessioncache.operations.context import Context
 from sessioncache.operations.pages import WHOLE, read_until
 from sessioncache.operations.read import get_session as load_session
+from sessioncache.operations.read import get_sessions as load_sessions
 from sessioncache.storage.snapshot import snapshot_of
 from sessioncache.transport.flow import Flow
 
@@ -69,49 +70,91 @@ def upsert_session(ctx: Context, session: Any, deserialize: bool | None = True) 
     session belongs to another user, as agno's databases do. Raises SessionNotFoundError if the session was
     deleted through another Db, for a day.
     """
-    record = SessionRecord.of(session)
-    before = snapshot_of(record)
-    try:
-        try:
-            yield from upsert.upsert_session(ctx, record)
-        except SessionNotFoundError:
-            record.add_runs(session)
-            before = None
-            yield from upsert.upsert_session(ctx, record, revives=True)
-    except SessionOwnershipError:
-        return None
-    record.copy_snapshot_to(session)
-    after = snapshot_of(record)
-    if after is not None and after.rev == (before.rev if before else 0):
-        stored = yield from load_session(ctx, record.session_id, last_n_runs=0)
-        record = stored or record
-    return _saved(record, session, deserialize=bool(deserialize))
-
-
-def _saved(record: SessionRecord, session: Any, *, deserialize: bool) -> Any:
-    """Return a saved session with the runs that the object has, as agno's databases do."""
-    if deserialize:
-        saved = record.deserialized(None, with_runs=False)
-        saved.runs = session.runs
-        return saved
-    runs = [run if isinstance(run, dict) else run.to_dict() for run in session.runs or ()]
-    return record.row() | {"runs": runs}
+    saved = yield from upsert_sessions(ctx, [session], deserialize)
+    return saved[0] if saved else None
 
 
 def upsert_sessions(
     ctx: Context, sessions: Iterable[Any], deserialize: bool | None = True, preserve_updated_at: bool = False
 ) -> Flow[list[Any]]:
-    """Save sessions, one after the other; those of other users are left out of the result."""
-    saved = []
-    for session in sessions:
-        updated_at = session.updated_at
-        result = yield from upsert_session(ctx, session, deserialize)
-        if result is not None and preserve_updated_at and updated_at is not None:
-            yield from stored_sessions.set_updated_at(ctx, session.session_id, updated_at)
-            result = result | {"updated_at": updated_at} if not deserialize else result
-            session.updated_at = updated_at
-        saved.append(result)
-    return [session for session in saved if session is not None]
+    """Save sessions as `upsert_session` does, up to 64 in one round trip; leave out those of other users.
+
+    If a session is refused with an error, those before it, and those sent with it, are stored.
+    """
+    saves = [_Save(session) for session in sessions]
+    refusals = yield from upsert.upsert_sessions(ctx, [save.record for save in saves])
+    for save, refusal in zip(saves, refusals, strict=True):
+        if refusal is None:
+            save.take_snapshot()
+    stored = []
+    for save, refusal in zip(saves, refusals, strict=True):
+        if refusal is None or (isinstance(refusal, SessionNotFoundError) and (yield from _revive(ctx, save))):
+            stored.append(save)
+    yield from _reload(ctx, [save for save in stored if save.is_of_others_too])
+    if preserve_updated_at:
+        times = {save.record.session_id: save.updated_at for save in stored if save.updated_at is not None}
+        yield from stored_sessions.set_updated_at(ctx, times)
+        for save in stored:
+            save.keep_time()
+    return [save.result(deserialize=bool(deserialize)) for save in stored]
+
+
+class _Save:
+    """One of agno's session objects, being saved."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.record = SessionRecord.of(session)
+        self.updated_at = session.updated_at
+        self.is_of_others_too = False
+        """Whether others wrote the session, so that it is not what the object holds."""
+        before = snapshot_of(self.record)
+        self._rev = before.rev if before else 0
+
+    def with_runs(self) -> SessionRecord:
+        """Return the record with the runs of the object."""
+        self._rev = 0
+        self.record.add_runs(self.session)
+        return self.record
+
+    def take_snapshot(self) -> None:
+        """Let the object be saved as what it was stored as."""
+        self.record.copy_snapshot_to(self.session)
+        after = snapshot_of(self.record)
+        self.is_of_others_too = after is not None and after.rev == self._rev
+
+    def keep_time(self) -> None:
+        """Let the time of the last update be that of the object."""
+        if self.updated_at is not None:
+            self.session.updated_at = self.record.updated_at = self.updated_at
+
+    def result(self, *, deserialize: bool) -> Any:
+        """Return the saved session with the runs that the object has, as agno's databases do."""
+        if deserialize:
+            saved = self.record.deserialized(None, with_runs=False)
+            saved.runs = self.session.runs
+            return saved
+        runs = [run if isinstance(run, dict) else run.to_dict() for run in self.session.runs or ()]
+        return self.record.row() | {"runs": runs}
+
+
+def _revive(ctx: Context, save: _Save) -> Flow[bool]:
+    """Create a session anew that is gone; return False if there is one of another user by now."""
+    try:
+        yield from upsert.upsert_session(ctx, save.with_runs(), revives=True)
+    except SessionOwnershipError:
+        return False
+    save.take_snapshot()
+    return True
+
+
+def _reload(ctx: Context, saves: Sequence[_Save]) -> Flow[None]:
+    """Load what is stored of sessions that others wrote as well."""
+    if saves:
+        session_ids = [save.record.session_id for save in saves]
+        found = yield from load_sessions(ctx, session_ids, last_n_runs=0)
+        for save, stored in zip(saves, found, strict=True):
+            save.record = stored or save.record
 
 
 def rename_session(
