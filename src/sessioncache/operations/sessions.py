@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from itertools import accumulate
 from typing import Any, Final
 
@@ -36,11 +36,13 @@ def rename_session(ctx: Context, session_id: str, name: str, *, user_id: str | N
     return (yield from found(merge(ctx, precondition, Merge(fields))))
 
 
-def set_updated_at(ctx: Context, times: Mapping[str, int]) -> Flow[None]:
+def set_updated_at(ctx: Context, times: Collection[tuple[Any, int]]) -> Flow[None]:
     """Let sessions count as written at other times, in seconds, than now: those copied from elsewhere."""
-    preconditions = [Precondition(session_id) for session_id in times]
+    preconditions = [
+        Precondition(session.session_id, session.user_id, session.workflow_id) for session, _ in times
+    ]
     requests = []
-    for precondition, seconds in zip(preconditions, times.values(), strict=True):
+    for precondition, (_, seconds) in zip(preconditions, times, strict=True):
         change = Merge({b"updated_at": b"%d" % unix_seconds(seconds, "session.updated_at")})
         arguments = change.arguments(ctx.settings.max_runs)
         requests.append(write_request(ctx, UPSERT_SESSION, precondition, arguments))

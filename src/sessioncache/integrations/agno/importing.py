@@ -150,7 +150,7 @@ def _copy(ctx: Context, old: OldSession, counts: Mapping[str, int | None]) -> Fl
     else:
         yield from upsert.upsert_runs(ctx, record.session_id, missing)
     if updated_at is not None:
-        yield from set_updated_at(ctx, {record.session_id: updated_at})
+        yield from set_updated_at(ctx, [(record, updated_at)])
     return len(missing)
 
 

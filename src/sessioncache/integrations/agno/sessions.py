@@ -92,7 +92,7 @@ def upsert_sessions(
             stored.append(save)
     yield from _reload(ctx, [save for save in stored if save.is_of_others_too])
     if preserve_updated_at:
-        times = {save.record.session_id: save.updated_at for save in stored if save.updated_at is not None}
+        times = [(save.record, save.updated_at) for save in stored if save.updated_at is not None]
         yield from stored_sessions.set_updated_at(ctx, times)
         for save in stored:
             save.keep_time()
