@@ -38,6 +38,9 @@ def blocking(cache: SessionCache, session: WorkflowSession, run: WorkflowRunOutp
     assert_type(session.rev, int | None)
     assert_type(session.runs[-1], WorkflowRunOutput)
     session.metadata["x"] = session.session_data["y"] = session.workflow_data["z"] = 1
+    assert_type(session.get_messages_from_agent_runs([]), list[Message])
+    assert_type(session.get_messages_from_team_runs("t", []), list[Message])
+    assert_type(Message(role="user").get_content_string(), str)
     assert_type(session.created_at, int)
     assert_type(session.updated_at, int)
     WorkflowSession("s", None, None, None, None, None, None, None, None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -41,3 +42,14 @@ class Message(Record):
     files: list[Any] | None = None
     provider_data: dict[str, Any] | None = None
     reasoning_content: str | None = None
+
+    def get_content_string(self) -> str:
+        """Return the content as text: of a list, the text of its first part, else all of it as JSON."""
+        match self.content:
+            case str(text):
+                return text
+            case [{"text": text}, *_]:
+                return text
+            case [_, *_] as parts:
+                return json.dumps(parts, ensure_ascii=False)
+        return ""

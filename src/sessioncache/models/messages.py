@@ -40,28 +40,32 @@ def _executor_runs(runs: Iterable[WorkflowRunOutput]) -> Iterator[object]:
 
 def select_messages(
     runs: Sequence[RunOutput | TeamRunOutput],
-    *,
     last_n_runs: int | None,
     limit: int | None,
     skip_roles: Collection[str] | None,
     skip_statuses: Collection[RunStatus | str] | None,
+    *,
     skip_history_messages: bool,
 ) -> list[Message]:
     """Return the messages of executor runs that pass every filter, in order."""
     statuses = [RunStatus.parse(status) for status in skip_statuses or ()]
     roles = [skip_roles] if isinstance(skip_roles, str) else list(skip_roles or ())
-    kept_runs = last([run for run in runs if run.status not in statuses], last_n_runs)
+    wanted = [run for run in runs if _has_other_status(run, statuses)] if statuses else runs
     kept = [
         message
-        for run in kept_runs
+        for run in last(wanted, last_n_runs)
         for message in _messages(run)
         if not (skip_history_messages and message.from_history) and message.role not in roles
     ]
     return _one_system_message(kept) if limit is None else _limited(kept, limit)
 
 
-def _messages(run: RunOutput | TeamRunOutput) -> list[Message]:
-    return [message for message in _items(run.messages) if isinstance(message, Message)]
+def _has_other_status(run: object, statuses: Collection[object]) -> bool:
+    return hasattr(run, "status") and run.status not in statuses
+
+
+def _messages(run: RunOutput | TeamRunOutput | None) -> list[Message]:
+    return [message for message in _items(run and run.messages) if isinstance(message, Message)]
 
 
 def _items(value: Any) -> Sequence[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +13,8 @@ from .status import RunStatus, parses_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_log = logging.getLogger("sessioncache")
 
 MAX_NESTING = 10
 """How many runs deep runs of workflows and teams are built; dicts below stay dicts."""
@@ -191,3 +194,26 @@ class WorkflowRunOutput(LazyRecord):
     paused_step_index: int | None = None
     paused_step_name: str | None = None
     pause_kind: str | None = None
+
+
+_EXECUTOR_KEYS = ("agent_id", "agent_name", "team_id", "team_name")
+
+
+def read_workflow_runs(value: Any) -> list[WorkflowRunOutput]:
+    """Build the workflow runs of a stored list, and say in the log how many items are none."""
+    if not isinstance(value, (list, tuple)):
+        if value is not None:
+            _log.warning("the runs of a session were skipped: they are no list")
+        return []
+    runs = [run for run in map(_read_workflow_run, value) if run is not None]
+    if len(runs) < len(value):
+        _log.warning("%d runs that are no workflow runs were skipped", len(value) - len(runs))
+    return runs
+
+
+def _read_workflow_run(item: Any) -> WorkflowRunOutput | None:
+    if isinstance(item, WorkflowRunOutput):
+        return item
+    if not isinstance(item, dict) or any(item.get(key) for key in _EXECUTOR_KEYS):
+        return None
+    return WorkflowRunOutput.from_dict(item)

@@ -6,16 +6,17 @@ import logging
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
+from .history import completed_pairs, context_of
 from .messages import agent_runs, last, select_messages, team_runs
 from .record import unix_now, write_nested
-from .runs import WorkflowRunOutput
-from .status import RunStatus
+from .runs import WorkflowRunOutput, read_workflow_runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from .message import Message
     from .runs import RunOutput, TeamRunOutput
+    from .status import RunStatus
 
     Runs = list[WorkflowRunOutput]
     Data = dict[str, Any]
@@ -30,8 +31,6 @@ _log = logging.getLogger("sessioncache")
 _SNAPSHOT = "_snapshot"
 _NOT_GIVEN: Any = None
 """The None of an argument that was left out, as a value of any type."""
-
-_EXECUTOR_KEYS = ("agent_id", "agent_name", "team_id", "team_name")
 
 
 @dataclass
@@ -111,7 +110,7 @@ class WorkflowSession:
             _log.warning("a session without a session_id was ignored")
             return None
         known = {field.name: data[field.name] for field in fields(cls) if field.name in data}
-        return cls(**{**known, "runs": _read_runs(data.get("runs"))})
+        return cls(**{**known, "runs": read_workflow_runs(data.get("runs"))})
 
     def to_dict(self, include_runs: bool = True) -> dict[str, Any]:
         """Return the session as a dict.
@@ -167,8 +166,7 @@ class WorkflowSession:
         Returns:
             Input and output of each as text, oldest first; ``""`` for what is empty or missing.
         """
-        completed = [run for run in self.runs or () if run.status == RunStatus.completed]
-        return [(_as_text(run.input), _as_text(run.content)) for run in last(completed, num_runs)]
+        return completed_pairs(self.runs or (), num_runs)
 
     def get_workflow_history_context(self, num_runs: int | None = None) -> str | None:
         """Return ``get_workflow_history`` as a block of text for a prompt.
@@ -179,13 +177,7 @@ class WorkflowSession:
         Returns:
             The text, or None if the history is empty.
         """
-        history = self.get_workflow_history(num_runs)
-        if not history:
-            return None
-        lines = ["<workflow_history_context>"]
-        for number, (question, answer) in enumerate(history, start=1):
-            lines += _context_lines(number, question, answer)
-        return "\n".join([*lines, "</workflow_history_context>", ""])
+        return context_of(self.get_workflow_history(num_runs))
 
     def get_chat_history(self, last_n_runs: int | None = None) -> list[WorkflowChatInteraction]:
         """Return inputs and outputs of runs of any status.
@@ -235,55 +227,70 @@ class WorkflowSession:
             raise ValueError("agent_id and team_id cannot be used together")
         if not self.runs:
             return []
+        runs: Sequence[RunOutput | TeamRunOutput]
+        if agent_id:
+            runs = agent_runs(self.runs, agent_id)
+        elif team_id:
+            runs = team_runs(self.runs, team_id)
+        else:
+            raise ValueError("agent_id or team_id must be provided")
         return select_messages(
-            self._runs_of(agent_id, team_id),
-            last_n_runs=last_n_runs,
-            limit=limit,
-            skip_roles=skip_roles,
-            skip_statuses=skip_statuses,
-            skip_history_messages=skip_history_messages,
+            runs, last_n_runs, limit, skip_roles, skip_statuses, skip_history_messages=skip_history_messages
         )
 
-    def _runs_of(self, agent_id: str | None, team_id: str | None) -> Sequence[RunOutput | TeamRunOutput]:
-        if agent_id:
-            return agent_runs(self.runs or [], agent_id)
-        if team_id:
-            return team_runs(self.runs or [], team_id)
-        raise ValueError("agent_id or team_id must be provided")
+    def get_messages_from_agent_runs(
+        self,
+        runs: Sequence[RunOutput],
+        last_n_runs: int | None = None,
+        limit: int | None = None,
+        skip_roles: Collection[str] | None = None,
+        skip_statuses: Collection[RunStatus | str] | None = None,
+        skip_history_messages: bool = True,
+    ) -> list[Message]:
+        """Return the messages of some runs, be they of this session or not.
 
+        Args:
+            runs: The runs, oldest first.
+            last_n_runs: As all that follow, what it is for ``get_messages``.
+            limit: Most messages.
+            skip_roles: Roles that are left out.
+            skip_statuses: Statuses of runs that are left out.
+            skip_history_messages: Whether what is repeated from earlier runs is left out.
 
-def _read_runs(value: Any) -> list[WorkflowRunOutput]:
-    """Build the workflow runs of a stored list, and say in the log how many items are none."""
-    if not isinstance(value, (list, tuple)):
-        if value is not None:
-            _log.warning("the runs of a session were skipped: they are no list")
-        return []
-    runs = [run for run in map(_read_run, value) if run is not None]
-    if len(runs) < len(value):
-        _log.warning("%d runs that are no workflow runs were skipped", len(value) - len(runs))
-    return runs
+        Returns:
+            The messages, oldest first.
+        """
+        return select_messages(
+            runs, last_n_runs, limit, skip_roles, skip_statuses, skip_history_messages=skip_history_messages
+        )
 
+    def get_messages_from_team_runs(
+        self,
+        team_id: str,
+        runs: Sequence[TeamRunOutput],
+        last_n_runs: int | None = None,
+        limit: int | None = None,
+        skip_roles: Collection[str] | None = None,
+        skip_statuses: Collection[RunStatus | str] | None = None,
+        skip_history_messages: bool = True,
+        skip_member_messages: bool = True,
+    ) -> list[Message]:
+        """Return the messages of some runs, be they of this session or not.
 
-def _read_run(item: Any) -> WorkflowRunOutput | None:
-    if isinstance(item, WorkflowRunOutput):
-        return item
-    if not isinstance(item, dict) or any(item.get(key) for key in _EXECUTOR_KEYS):
-        return None
-    return WorkflowRunOutput.from_dict(item)
+        Args:
+            team_id: The team whose runs are wanted.
+            runs: The runs, oldest first.
+            last_n_runs: As all that follow, what it is for ``get_messages``.
+            limit: Most messages.
+            skip_roles: Roles that are left out.
+            skip_statuses: Statuses of runs that are left out.
+            skip_history_messages: Whether what is repeated from earlier runs is left out.
+            skip_member_messages: Whether runs that are not the team's are left out.
 
-
-def _as_text(value: Any) -> str:
-    """Return what is empty as "", a text as it is and all else as ``str`` shows it."""
-    if not value:
-        return ""
-    return value if isinstance(value, str) else str(value)
-
-
-def _context_lines(number: int, question: str, answer: str) -> list[str]:
-    """Return the lines of one run in a history context, the empty one at its end included."""
-    lines = [f"[Workflow Run-{number}]"]
-    if question:
-        lines.append(f"User input: {question}")
-    if answer:
-        lines.append(f"Workflow output: {answer}")
-    return [*lines, ""]
+        Returns:
+            The messages, oldest first.
+        """
+        wanted = [run for run in runs if run.team_id == team_id] if skip_member_messages else runs
+        return select_messages(
+            wanted, last_n_runs, limit, skip_roles, skip_statuses, skip_history_messages=skip_history_messages
+        )
