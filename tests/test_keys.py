@@ -57,6 +57,7 @@ ids = (
     | st.text(alphabet="ab{}:%\x00 é*/", min_size=1, max_size=6)
     | st.text(min_size=1, max_size=20)
 )
+tagged = st.sampled_from(["{a}", "a:{b}", "{a}:", "a{b}:index", "a:{a}", "a:index:{all}"])
 prefixes = st.sampled_from(
     ["p", "p:", "p:index", "p:index:user", ":", " ", "é", "p%7B", "a:index:all"]
 ) | st.text(alphabet="ab:%é", min_size=1, max_size=6)
@@ -79,14 +80,46 @@ def test_the_hash_tag_is_the_encoded_id_whatever_prefix_and_id_hold(prefix: str,
         assert key.count(b"{") == key.count(b"}") == 1
 
 
-@given(one=st.tuples(prefixes, ids), other=st.tuples(prefixes, ids))
+@given(prefix=tagged, session_id=ids, user=ids)
+def test_a_hash_tag_in_the_prefix_is_that_of_all_keys(prefix: str, session_id: str, user: str) -> None:
+    made = {
+        *keys.session_keys(prefix, session_id),
+        *keys.indexes(prefix, user, user),
+        *(keys.import_mark(prefix, session_id), keys.import_marker(prefix)),
+    }
+
+    assert len(made) == 7
+    assert len({key_slot(key) for key in made}) == 1
+
+
+@given(one=prefixes | tagged, other=prefixes | tagged, session_id=ids, user=ids)
+def test_a_key_is_told_from_those_of_other_prefixes(one: str, other: str, session_id: str, user: str) -> None:
+    assume(one != other)
+    meta, indexes = keys.session_keys(one, session_id)[0], keys.indexes(one, user, user)
+
+    assert keys.is_meta(one, meta)
+    assert not keys.is_meta(other, meta)
+    assert not keys.is_index(one, meta)
+    assert all(keys.is_index(one, key) and not keys.is_meta(one, key) for key in indexes)
+    assert not any(keys.is_index(other, key) for key in indexes)
+    assert not keys.is_index(other, keys.import_marker(one))
+    assert {keys.import_marker(one)}.isdisjoint(
+        {
+            keys.import_marker(other),
+            keys.import_mark(other, session_id),
+            *keys.session_keys(other, session_id),
+        }
+    )
+
+
+@given(one=st.tuples(prefixes | tagged, ids), other=st.tuples(prefixes | tagged, ids))
 def test_different_sessions_never_share_a_key(one: tuple[str, str], other: tuple[str, str]) -> None:
     assume(one != other)
 
     assert set(keys.session_keys(*one)).isdisjoint(keys.session_keys(*other))
 
 
-@given(one=st.tuples(prefixes, ids), other=st.tuples(prefixes, ids, ids))
+@given(one=st.tuples(prefixes | tagged, ids), other=st.tuples(prefixes | tagged, ids, ids))
 def test_no_session_has_the_key_of_an_index(one: tuple[str, str], other: tuple[str, str, str]) -> None:
     assert set(keys.session_keys(*one)).isdisjoint(keys.indexes(*other))
 
@@ -102,7 +135,7 @@ def test_the_indexes_of_users_and_of_workflows_are_all_different(prefix: str, on
     assert len(made) == 1 + 2 * len({one, other})
 
 
-@given(one=prefixes, other=prefixes, user=ids)
+@given(one=prefixes | tagged, other=prefixes | tagged, user=ids)
 def test_different_prefixes_never_share_an_index(one: str, other: str, user: str) -> None:
     assume(one != other)
 
@@ -144,7 +177,9 @@ def test_what_is_no_id_is_refused_by_name(value: Any, words: str) -> None:
         validation.encoded_id(value, "session_id")
 
 
-@pytest.mark.parametrize("prefix", ["", "a{", "a}", "{a}", "p" * 513, "\ud800", None, 5, b"p"])
+@pytest.mark.parametrize(
+    "prefix", ["", "a{", "a}", "{}", "a{}b", "{a}{b}", "{a{b}}", "}a{", "p" * 513, "\ud800", None, 5, b"p"]
+)
 def test_a_prefix_that_would_break_the_keys_is_refused_by_name(prefix: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="prefix"):
         check_options(prefix=prefix)

@@ -416,7 +416,7 @@ def test_an_index_of_a_session_without_end_has_none(
 # --- indexes made anew
 
 
-@pytest.mark.parametrize("prefix", ["plain", "*", "a[b]c?", "back\\slash", "^x", "[", "ü*"])
+@pytest.mark.parametrize("prefix", ["plain", "*", "a[b]c?", "back\\slash", "^x", "[", "ü*", "{a}", "a:{b}c"])
 def test_indexes_are_made_anew_from_what_is_stored(make_cache: Any, admin: Any, prefix: str) -> None:
     cache, other = make_cache(prefix=prefix), make_cache(prefix="abc" if prefix != "plain" else "*lain")
     for number in range(30):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sessioncache import AsyncSessionCache, InvalidArgumentError, SessionCache
 from sessioncache.transport.flow import Address
-from sessioncache.transport.url import SCHEMES, parse_url
+from sessioncache.transport.url import SCHEMES, WITHOUT_EFFECT, parse_url, without_ignored
 from support.samples import a_session
 
 SECRET = "hunter2"
@@ -78,12 +78,22 @@ def test_an_unknown_scheme_is_named_with_those_known(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "unix", "redis+cluster", "redis+sentinel", "memory"])
-@pytest.mark.parametrize("option", ["decode_responses", "protocol", "retry_on_timeout", "Db", "timeout"])
+@pytest.mark.parametrize("option", ["decode_response", "protocoll", "retry", "Db", "timeout"])
 def test_an_unknown_option_is_named(scheme: str, option: str) -> None:
     with pytest.raises(InvalidArgumentError, match=f"unknown option '{option}'") as caught:
         parse_url(f"{scheme}://:{SECRET}@host/tmp/x?{option}=1")
 
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h", "rediss://h/1", "unix:///h", "redis+cluster://h", "redis+sentinel://h/main", "memory://h"],
+)
+@pytest.mark.parametrize("option", sorted(WITHOUT_EFFECT))
+def test_what_redis_py_takes_and_means_nothing_here_is_taken(url: str, option: str) -> None:
+    assert parse_url(f"{url}?{option}=1") == parse_url(url)
+    assert without_ignored(f"{url}?a=1&{option}=1&b=%26") == f"{url}?a=1&b=%26"
 
 
 MISTAKES: dict[str, list[str]] = {

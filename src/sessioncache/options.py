@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from os import getpid
@@ -19,6 +20,9 @@ DEFAULT_MAX_RUN_BYTES: Final = 8 * 2**20
 
 DEFAULT_TIMEOUT: Final = 5.0
 """Seconds for one call, retries included: longer than a failover, shorter than a user's patience."""
+
+
+_PREFIX: Final = re.compile(r"[^{}]*(\{[^{}]+\}[^{}]*)?")
 
 
 class Options(TypedDict, total=False):
@@ -84,8 +88,8 @@ def check_options(
     if unknown:
         raise InvalidArgumentError(f"there is no option {min(unknown)!r}; known: {', '.join(_NAMES)}")
     validation.encoded_id(prefix, "prefix")
-    if "{" in prefix or "}" in prefix:
-        raise InvalidArgumentError("prefix must hold no brace: it would move the hash tag of the keys")
+    if not _PREFIX.fullmatch(prefix):
+        raise InvalidArgumentError("prefix must hold no brace, or one pair with something in it: a hash tag")
     for name, value in (("touch_on_read", touch_on_read), ("mark_deletions", mark_deletions)):
         if not isinstance(value, bool):
             raise InvalidArgumentError(f"{name} must be a bool")

@@ -308,7 +308,7 @@ def test_a_session_that_was_here_already_stays_as_it_is(
     assert len(either_db.get_sessions()) == 6
     assert either_db.get_session(OLD).agent_id == "newer"
     assert either_db.delete_session(OLD)
-    of_agno_3.redis_client.delete("agno:imported")
+    of_agno_3.redis_client.delete("agno:index:imported")
     assert make_db().get_session(OLD) is None
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 from agno.db.base import AsyncBaseDb, BaseDb, SessionType
+from agno.db.redis import RedisDb
 from agno.db.schemas.memory import UserMemory
 from agno.run.workflow import WorkflowRunOutput
 from agno.session import AgentSession, WorkflowSession
@@ -340,9 +341,28 @@ def test_what_is_wrong_in_making_a_db_is_named(cls: Any, name: str) -> None:
         cls(**options)
 
 
-def test_the_asynchronous_db_has_tables_and_two_names_of_close() -> None:
-    with pytest.raises(InvalidArgumentError, match="'sesion_table'; known: session_table, "):
-        AsyncSessionCacheDb(db_url="redis://localhost", tables={"sesion_table": "x"})
+TABLES = [name for name in inspect.signature(RedisDb).parameters if name.endswith("_table")]
+
+
+def table_names(db: Any) -> dict[str, str]:
+    return {name: value for name, value in vars(db).items() if name.endswith("_table_name")}
+
+
+@pytest.mark.parametrize("cls", [SessionCacheDb, AsyncSessionCacheDb])
+def test_a_db_takes_what_redis_db_takes(cls: Any) -> None:
+    theirs, ours = inspect.signature(RedisDb).parameters, inspect.signature(cls).parameters
+    names = {name: f"my_{name}" for name in TABLES}
+
+    assert list(theirs) == list(ours)[: len(theirs)]
+    made = cls(db_url="redis://localhost", **names)
+    plain = RedisDb(db_url="redis://localhost", **names)
+    for each in (made, getattr(made, "blocking", made)):
+        assert {*names.values()} < {*table_names(each).values()}
+        assert table_names(each).items() <= table_names(plain).items()
+    assert made.id == plain.id
+
+
+def test_the_asynchronous_db_has_two_names_of_close() -> None:
     assert AsyncSessionCacheDb.aclose is AsyncSessionCacheDb.close
 
 

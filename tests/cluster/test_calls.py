@@ -432,3 +432,22 @@ def test_a_cache_on_a_cluster_client_leaves_its_connections_alone(cluster: Redis
 
         assert client.get("k") == b"v"
         assert isinstance(client, redis.RedisCluster)
+
+
+def test_a_hash_tag_in_the_prefix_puts_all_keys_in_one_slot(cluster: RedisCluster, connect: Any) -> None:
+    cache = connect(cluster.url, prefix="app:{shop}")
+    for number in range(3):
+        found = session(f"s{number}", runs=2)
+        found.user_id, found.workflow_id = "u", "w"
+        cache.upsert_session(found)
+    cache.rename_session("s1", "name")
+    cache.delete_session("s2")
+
+    assert run_ids(cache.get_session("s0")) == ["r0", "r1"]
+    assert [each.session_id for each in cache.list_sessions(user_id="u").sessions] == ["s1", "s0"]
+    with cluster.client() as client:
+        found_keys = [key for key in client.scan_iter(b"app:*") if key.startswith(b"app:{shop}:")]
+        assert {key_slot(key) for key in found_keys} == {key_slot(b"shop")}
+    assert len(found_keys) == 7
+    cache.rebuild_indexes()
+    assert len(cache.list_sessions(workflow_id="w").sessions) == 2

@@ -8,6 +8,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis.asyncio
 
 from cluster.fake_sentinel import FakeSentinel
 from faults.reaching import a_run, session, within
@@ -19,7 +20,8 @@ from sessioncache import (
     UnavailableError,
 )
 from sessioncache.transport.flow import Address
-from sessioncache.transport.url import _OPTIONS
+from sessioncache.transport.url import _OPTIONS, WITHOUT_EFFECT
+from support.facade import BlockingFacade
 from support.servers import RedisServer, supports_tls, tls_material
 from support.wire import FaultProxy
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    import redis
+    from support.facade import LoopThread
 
 SECRET = "hunter2"
 
@@ -86,6 +88,28 @@ def admin(server: RedisServer) -> Iterator[redis.Redis]:
     admin.execute_command("ACL", "SETUSER", "me", "on", f">{SECRET}", "~*", "+@all")
     yield admin
     admin.execute_command("ACL", "DELUSER", "me")
+
+
+def test_what_has_no_effect_is_taken_of_urls_and_clients(
+    server: RedisServer, connect: Callable[..., Any], client_kind: str, loop_thread: LoopThread
+) -> None:
+    options = "&".join(f"{name}=1" for name in (*WITHOUT_EFFECT, "socket_keepalive"))
+    connect(f"unix://{server.socket_path}?{options}").upsert_session(session("s"))
+    module: Any = redis if client_kind == "sync" else redis.asyncio
+    pool = module.ConnectionPool(
+        connection_class=module.UnixDomainSocketConnection,
+        path=server.socket_path,
+        socket_keepalive=True,
+        socket_keepalive_options={1: 1},
+        health_check_interval=3,
+    )
+    client = module.Redis(connection_pool=pool)
+    cls: Any = SessionCache if client_kind == "sync" else AsyncSessionCache
+    cache = cls(client) if client_kind == "sync" else BlockingFacade(cls(client), loop_thread)
+
+    with cache:
+        cache.upsert_session(session("s"))
+        assert cache.get_session("s") is not None
 
 
 def test_a_login_a_db_and_a_name_are_those_of_the_url(

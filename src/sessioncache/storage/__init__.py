@@ -1,6 +1,7 @@
 """How a session lies in Redis: pure functions, which send nothing.
 
-A session is two keys under one cluster hash tag; ID is the session id, percent-encoded:
+A session is two keys under one cluster hash tag; ID is the session id, percent-encoded. A prefix with a hash
+tag of its own puts all keys in one slot:
 
     {prefix}:{ID}:meta   HASH
         session_id user_id workflow_id workflow_name created_at updated_at   plain text
@@ -30,9 +31,9 @@ Indexes for listing live in slots of their own:
         ZSET of session ids scored by updated_at
 
 A session that was imported from another library's keys leaves a mark, which outlives it; it is not imported
-again. `{prefix}:imported` says that there is nothing more to import. Nothing else looks at either:
+again. `{prefix}:index:imported` says that there is nothing more to import. Nothing else looks at either:
 
-    {prefix}:{ID}:imported  {prefix}:imported     HASH
+    {prefix}:{ID}:imported  {prefix}:index:imported     HASH
 
 Numbers are up to 16 digits, at most 2**53; a session whose numbers are anything else, or whose members do
 not fit its count, is *damaged*: it counts as absent, and is neither read nor written to. An entry of an index

@@ -22,7 +22,8 @@ def _escaped(text: str) -> str:
 def session_keys(prefix: str, session_id: str) -> tuple[bytes, bytes]:
     """Return the keys of a session's metadata and of its runs: one hash tag, so one slot.
 
-    The id has been checked by the caller.
+    The tag is the id, unless the prefix has one, which then is that of all keys. The id has been checked by
+    the caller.
     """
     base = f"{prefix}:{{{_escaped(session_id)}}}:".encode()
     return base + b"meta", base + b"runs"
@@ -35,7 +36,7 @@ def import_mark(prefix: str, session_id: str) -> bytes:
 
 def import_marker(prefix: str) -> bytes:
     """Return the key that says that all sessions were imported."""
-    return f"{prefix}:imported".encode()
+    return f"{prefix}:index:imported".encode()
 
 
 def pattern_of_all(prefix: str) -> bytes:
@@ -44,8 +45,9 @@ def pattern_of_all(prefix: str) -> bytes:
 
 
 def is_meta(prefix: str, key: bytes) -> bool:
-    """Return whether a key is the metadata of a session."""
-    return key.startswith(f"{prefix}:{{".encode()) and key.endswith(b"}:meta")
+    """Return whether a key is the metadata of a session: ids are escaped, so theirs holds no more braces."""
+    rest = key.removeprefix(f"{prefix}:".encode())
+    return rest != key and _META.fullmatch(rest) is not None
 
 
 def is_index(prefix: str, key: bytes) -> bool:
@@ -54,6 +56,7 @@ def is_index(prefix: str, key: bytes) -> bool:
     return name != key and _INDEX.fullmatch(name) is not None
 
 
+_META = re.compile(rb"\{[^{}]+\}:meta")
 _INDEX = re.compile(rb"all|(user|workflow):[\w.~@%-]+")
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Final
+from typing import Any
 
 import redis
 
 from sessioncache.errors import InvalidArgumentError
 
-_MEMORY: Final = "memory://"
+from .url import parse_url, without_ignored
 
 _servers: dict[str, Any] = {}
 
 
-def embedded_client(name: str) -> Any:
+def embedded_client(name: str, **options: Any) -> Any:
     """Return a blocking client on the server of a name; the empty name is a server of its own."""
-    return _fakeredis().FakeRedis(server=_server(name))
+    return _fakeredis().FakeRedis(server=_server(name), **options)
 
 
 def embedded_async_client(name: str) -> Any:
@@ -26,10 +26,10 @@ def embedded_async_client(name: str) -> Any:
 
 def plain_client(url: str, **options: Any) -> Any:
     """Return a client of redis-py for what this library does not do, on one server or an embedded one."""
-    if url.startswith(_MEMORY):
-        return embedded_client(url.removeprefix(_MEMORY))
+    if url.startswith("memory://"):
+        return embedded_client(parse_url(url).addresses[0].host, **options)
     # In RESP3, redis-py 8.0 refuses unix sockets: it asks for the host that notifies of maintenance.
-    return redis.Redis.from_url(url, protocol=2, **options)
+    return redis.Redis.from_url(without_ignored(url), protocol=2, **options)
 
 
 def _server(name: str) -> Any:

@@ -16,7 +16,7 @@ from .flow import Address
 from .handshake import OPTIONS as HANDSHAKE_OPTIONS
 from .handshake import Handshake
 from .topology import Cluster, Sentinels, SingleServer, Topology
-from .url import REDIS_PORT, SENTINEL_PORT, ParsedUrl, parse_url
+from .url import REDIS_PORT, SENTINEL_PORT, TCP_ONLY, ParsedUrl, parse_url
 
 MAX_CONNECTIONS: Final = 32
 """Connections to one server: one thread of Redis serves them all, so more of them would only wait there."""
@@ -55,9 +55,8 @@ class Endpoint:
 
         `ways` is how many addresses the host has: each may keep silent, and gets its share of the time.
         """
-        options = {
-            name: value for name, value in self._options(address).items() if name not in HANDSHAKE_OPTIONS
-        }
+        unused = HANDSHAKE_OPTIONS if address.port else {*HANDSHAKE_OPTIONS, *TCP_ONLY}
+        options = {name: value for name, value in self._options(address).items() if name not in unused}
         if address.port:
             options |= {"host": address.host, "port": address.port}
         share = seconds / (ways + OTHER_STEPS)

@@ -6,7 +6,8 @@
     redis+sentinel://host:port,host:port/service[/db]                   rediss+sentinel:// with TLS
     memory://[name]                                                     in this process
 
-A typing error is an error at once, not an option that silently does nothing. No message repeats the URL or a
+A typing error is an error at once, not an option that silently does nothing; only what redis-py knows and
+this library decides by itself is taken without effect. No message repeats the URL or a
 value of it: it may hold a password.
 """
 
@@ -153,10 +154,20 @@ def _read_login(login: str) -> dict[str, Any]:
 def _read_query(query: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
+        if name in WITHOUT_EFFECT:
+            continue
         if name not in _OPTIONS:
             raise InvalidArgumentError(f"url has the unknown option {name!r}; known: {', '.join(_OPTIONS)}")
         options = _merged(options, {name: _OPTIONS[name](name, value)})
     return options
+
+
+def without_ignored(url: str) -> str:
+    """Return a URL less the options that have no effect, and those that its scheme has no use for."""
+    place, _, query = url.partition("?")
+    ignored = WITHOUT_EFFECT | (TCP_ONLY if urlsplit(url).scheme == "unix" else set())
+    kept = [option for option in query.split("&") if option and option.partition("=")[0] not in ignored]
+    return "?".join([place, "&".join(kept)] if kept else [place])
 
 
 def _read_text(name: str, value: str) -> str:
@@ -220,3 +231,16 @@ _OPTIONS: Final[Mapping[str, Callable[[str, str], Any]]] = {
     "sentinel_username": _read_text,
     "sentinel_password": _read_text,
 }
+
+WITHOUT_EFFECT: Final = frozenset(
+    {
+        *("decode_responses", "encoding", "encoding_errors"),  # values are bytes, which are packed here
+        *("protocol", "legacy_responses"),  # RESP2
+        *("health_check_interval", "retry_on_timeout", "retry_on_error"),  # a call's retries are its own
+        *("socket_read_size", "lib_name", "lib_version"),
+    }
+)
+"""Options that clients of redis-py take, and that mean nothing here."""
+
+TCP_ONLY: Final = frozenset({"socket_keepalive", "socket_keepalive_options", "socket_type"})
+"""Options that a unix socket has no use for."""

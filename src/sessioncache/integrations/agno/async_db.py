@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from typing import Any, Unpack
 
 from agno.db.base import AsyncBaseDb, BaseDb
 from agno.db.redis import RedisDb
 
-from sessioncache.errors import InvalidArgumentError
 from sessioncache.options import Options
 from sessioncache.transport.awaited import AsyncTransport
 
@@ -63,9 +62,6 @@ def _awaited_session_calls() -> dict[str, Callable[..., Any]]:
     return {name: _awaited(getattr(SessionCalls, name)) for name in public}
 
 
-_TABLES = tuple(name for name in inspect.signature(RedisDb).parameters if name.endswith("_table"))
-"""What agno calls the names of its tables."""
-
 _AwaitedSessionCalls: Any = type("_AwaitedSessionCalls", (), _awaited_session_calls())
 _RedisDbInThreads: Any = type("_RedisDbInThreads", (AsyncBaseDb,), _what_redis_db_can())
 
@@ -86,21 +82,34 @@ class AsyncSessionCacheDb(_AwaitedSessionCalls, SessionCalls, _RedisDbInThreads)
         db_url: str | None = None,
         db_prefix: str = "agno",
         expire: int | None = None,
+        session_table: str | None = None,
+        runs_table: str | None = None,
+        memory_table: str | None = None,
+        metrics_table: str | None = None,
+        eval_table: str | None = None,
+        knowledge_table: str | None = None,
+        traces_table: str | None = None,
+        spans_table: str | None = None,
+        read_legacy: bool = True,
         *,
         blocking_client: Any = None,
-        tables: Mapping[str, str] | None = None,
-        read_legacy: bool = True,
         **options: Unpack[Options],
     ) -> None:
         """Make a Db on the Redis of `db_url`, or on that of `redis_client`, a client of redis.asyncio.
 
         `blocking_client`, of redis, is for all but sessions and runs; a `db_url` of one server makes one.
-        `tables` are the names that agno's Dbs call `session_table` and so on. With `read_legacy`, sessions
-        that a RedisDb of the same prefix left there are imported when needed.
+        With `read_legacy`, sessions that a RedisDb of the same prefix left there are imported when needed.
         """
-        names = dict(tables or {})
-        if unknown := names.keys() - _TABLES:
-            raise InvalidArgumentError(f"tables has {min(unknown)!r}; known: {', '.join(_TABLES)}")
+        tables = {
+            "session_table": session_table,
+            "runs_table": runs_table,
+            "memory_table": memory_table,
+            "metrics_table": metrics_table,
+            "eval_table": eval_table,
+            "knowledge_table": knowledge_table,
+            "traces_table": traces_table,
+            "spans_table": spans_table,
+        }
         self.transport, self.settings = connect(
             AsyncTransport, redis_client, db_url, db_prefix, expire, options
         )
@@ -108,8 +117,8 @@ class AsyncSessionCacheDb(_AwaitedSessionCalls, SessionCalls, _RedisDbInThreads)
         self.blocking: RedisDb | None = None
         if blocking_client is not None or db_url is not None:
             client = client_for_the_rest(blocking_client, db_url)
-            self.blocking = RedisDb(id, client, db_url, db_prefix, expire, **names)
-        super().__init__(id=self.blocking.id if self.blocking else id, **names)
+            self.blocking = RedisDb(id, client, db_url, db_prefix, expire, **tables)
+        super().__init__(id=self.blocking.id if self.blocking else id, **tables)
 
     async def close(self) -> None:
         """Close the connections of the running event loop; a Db that is used again opens new ones."""

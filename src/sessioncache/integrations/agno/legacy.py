@@ -2,7 +2,7 @@
 
 A session that is absent here is looked for in RedisDb's keys (`redis_keys`), and is imported by one script,
 whole, with a mark that outlives it: deleted or expired, it never comes back from there. A listing imports all
-that are left; then the marker `{prefix}:imported` says to every Db that nothing is to be looked for any more.
+that are left; then the marker `{prefix}:index:imported` tells every Db that nothing is left to look for.
 """
 
 from __future__ import annotations
