@@ -341,6 +341,8 @@ QUEUE = sorted(
     for name, method in inspect.getmembers(InMemoryQueueStore, inspect.iscoroutinefunction)
     if not name.startswith("_")
 )
+BEFORE_3_1 = {"session_blocker"}
+"""What the queue of agno 3.0 lacks."""
 LONG_AGO = 1000
 TIMES = {"locked_at", "updated_at", "completed_at", "available_at"}
 NO_GRACE = 0
@@ -409,10 +411,12 @@ def without_times(answer: Any) -> Any:
 
 
 def test_the_job_queue_does_what_agnos_own_in_memory_does(either_db: Any, loop_thread: LoopThread) -> None:
-    assert {name for name, _ in STEPS} == set(QUEUE)
+    assert {name for name, _ in STEPS} - set(QUEUE) <= BEFORE_3_1
     theirs = BlockingFacade(InMemoryQueueStore(), loop_thread)
 
     for name, arguments in STEPS:
+        if name not in QUEUE:
+            continue
         expected = getattr(theirs, name)(*arguments)
         assert without_times(getattr(either_db, name)(*arguments)) == without_times(expected), (
             name,
@@ -449,6 +453,7 @@ def test_a_method_of_the_asynchronous_db_is_a_coroutine_function(name: str) -> N
     assert inspect.signature(method) == inspect.signature(getattr(SessionCacheDb, name))
 
 
+@pytest.mark.skipif(not hasattr(RedisDb, "serializes_sessions"), reason="agno 3.0 has no order of runs")
 def test_both_dbs_run_a_session_in_order() -> None:
     assert SessionCacheDb.serializes_sessions is AsyncSessionCacheDb.serializes_sessions is True
 

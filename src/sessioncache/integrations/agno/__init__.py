@@ -5,6 +5,11 @@ from sessioncache.integrations.agno import SessionCacheDb
 Workflow(db=SessionCacheDb(db_url="redis://localhost:6379/0"), ...)
 """
 
+# ruff: noqa: E402 - a wrong agno is told before anything of it is imported
+from .requirement import check_agno
+
+check_agno()
+
 from .async_db import AsyncSessionCacheDb
 from .db import SessionCacheDb
 from .importing import ImportReport, import_sessions
