@@ -165,7 +165,7 @@ def test_what_cannot_be_packed_is_named_and_not_shown(cache: Any) -> None:
         def __repr__(self) -> str:
             return PAYLOAD
 
-    for value in (Secret(), {"deep": [PAYLOAD, Secret()]}, {1: PAYLOAD}, PAYLOAD + "\ud800", 2**70):
+    for value in (Secret(), {"deep": [PAYLOAD, Secret()]}, {1: PAYLOAD}, 10**5000):
         with pytest.raises(SessionCacheError) as caught:
             cache.upsert_session(session(metadata={"x": value}))
         assert PAYLOAD not in str(caught.value)
