@@ -8,15 +8,15 @@ import pytest
 from agno.run.agent import RunOutput
 from agno.session import AgentSession
 
-from sessioncache import InvalidArgumentError, SessionNotFoundError
+from sessioncache import InvalidArgumentError, OutcomeUnknownError, SessionNotFoundError
 from support.interleaving import watched
 
 MANY = 50
 
 
 def a_session(number: int, **values: Any) -> AgentSession:
-    known = {"user_id": "alice", "agent_id": "ann", "created_at": 5}
-    return AgentSession(session_id=f"s{number}", **(known | values))
+    known = {"session_id": f"s{number}", "user_id": "alice", "agent_id": "ann", "created_at": 5}
+    return AgentSession(**(known | values))
 
 
 def warm_up(db: Any) -> None:
@@ -126,3 +126,33 @@ def test_one_that_cannot_be_stored_is_an_error_before_any_is_sent(db: Any) -> No
         db.upsert_sessions([a_session(1), a_session(2, user_id="x" * 513)])
 
     assert len(trips) == 0
+
+
+def test_what_was_stored_before_an_outage_is_saved_as_loaded_afterwards(db: Any, make_db: Any) -> None:
+    sessions = [a_session(n, session_data={"k": "x" * 2**20, "mine": 1}) for n in range(8)]
+    warm_up(db)
+    with watched(db, lambda trip: fail() if trip == 1 else None), pytest.raises(OutcomeUnknownError):
+        db.upsert_sessions(sessions)
+    other = make_db()
+    theirs = other.get_session("s0")
+    theirs.session_data["mine"] = "theirs"
+    other.upsert_session(theirs)
+
+    db.upsert_sessions(sessions)
+
+    assert len(states(db)) == len(sessions)
+    assert db.get_session("s0").session_data["mine"] == "theirs"
+
+
+def fail() -> None:
+    raise ConnectionResetError
+
+
+def test_a_text_is_no_list_of_ids(either_db: Any) -> None:
+    either_db.upsert_session(a_session(0, session_id="s"))
+
+    with pytest.raises(InvalidArgumentError, match="session_ids must be a list"):
+        either_db.delete_sessions("s")
+    with pytest.raises(InvalidArgumentError, match="run_ids must be a list"):
+        either_db.delete_runs("r")
+    assert either_db.get_session("s") is not None

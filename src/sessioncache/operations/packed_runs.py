@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sessioncache.errors import InvalidArgumentError
 from sessioncache.storage.run_members import IS_GONE, PackedRun, is_unchanged, pack_run, run_id_of
@@ -11,6 +11,8 @@ from sessioncache.storage.session_hash import Fields
 from sessioncache.storage.snapshot import Snapshot
 
 from .context import Context
+
+T = TypeVar("T")
 
 MAX_SCRIPT_BYTES: Final = 4 * 2**20
 """Most bytes of runs in one script, unless one run alone has more: a script holds up the server."""
@@ -65,12 +67,17 @@ def marks_of(runs: Sequence[PackedRun]) -> Fields:
 
 def batches(runs: Sequence[PackedRun]) -> list[list[PackedRun]]:
     """Return runs in batches that one script each takes; at least one batch, be it empty."""
-    found: list[list[PackedRun]] = [[]]
-    size = 0
-    for run in runs:
-        size += run.size
-        if found[-1] and (size > MAX_SCRIPT_BYTES or len(found[-1]) == MAX_SCRIPT_RUNS):
+    return by_size(((run, run.size) for run in runs), MAX_SCRIPT_RUNS)
+
+
+def by_size(items: Iterable[tuple[T, int]], most: int) -> list[list[T]]:
+    """Return items, given with their sizes, in batches of a few megabytes and at most so many."""
+    found: list[list[T]] = [[]]
+    total = 0
+    for item, size in items:
+        total += size
+        if found[-1] and (total > MAX_SCRIPT_BYTES or len(found[-1]) == most):
             found.append([])
-            size = run.size
-        found[-1].append(run)
+            total = size
+        found[-1].append(item)
     return found

@@ -22,7 +22,7 @@ from sessioncache.transport.flow import Flow
 from sessioncache.transport.request import Request
 
 from .context import Context, writing_script
-from .packed_runs import MAX_SCRIPT_BYTES, batches, changed_runs, marks_of, pack_all, pack_one
+from .packed_runs import batches, by_size, changed_runs, marks_of, pack_all, pack_one
 from .write import UPSERT_SESSION, accepted, list_elsewhere, write, write_request
 
 _UPSERT_RUNS: Final = writing_script(scripts.UPSERT_RUNS)
@@ -111,7 +111,8 @@ def upsert_sessions(ctx: Context, sessions: Iterable[Any]) -> Flow[list[SessionC
     Returns for each None, or the SessionNotFoundError or SessionOwnershipError for which it is not stored.
     """
     refusals: list[SessionCacheError | None] = []
-    for group in _groups([_save_of(ctx, session) for session in sessions]):
+    saves = [_save_of(ctx, session) for session in sessions]
+    for group in by_size(((save, _size(save)) for save in saves), MAX_SESSIONS_AT_ONCE):
         for save in group:
             if save.change.creates:
                 yield from ctx.fetch(save.session.session_id)
@@ -151,18 +152,8 @@ def _save_of(ctx: Context, session: Any, expect_rev: int | None = None, *, reviv
     return _Save(session, fields, loaded, runs, precondition, change)
 
 
-def _groups(saves: Iterable[_Save]) -> list[list[_Save]]:
-    """Return saves in groups that one round trip each takes."""
-    groups: list[list[_Save]] = [[]]
-    size = 0
-    for save in saves:
-        more = sum(run.size for run in save.runs) + sum(map(len, save.change.set_fields.values()))
-        size += more
-        if groups[-1] and (size > MAX_SCRIPT_BYTES or len(groups[-1]) == MAX_SESSIONS_AT_ONCE):
-            groups.append([])
-            size = more
-        groups[-1].append(save)
-    return groups
+def _size(save: _Save) -> int:
+    return sum(run.size for run in save.runs) + sum(map(len, save.change.set_fields.values()))
 
 
 def _finish(ctx: Context, save: _Save, reply: Any) -> Flow[SessionCacheError | None]:

@@ -7,8 +7,8 @@
     memory://[name]                                                     in this process
 
 A typing error is an error at once, not an option that silently does nothing; only what redis-py knows and
-this library decides by itself is taken without effect. No message repeats the URL or a
-value of it: it may hold a password.
+this library decides by itself is taken without effect. No message repeats the URL or a value of it: it may
+hold a password.
 """
 
 from __future__ import annotations

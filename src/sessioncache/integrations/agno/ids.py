@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sessioncache.operations.context import Context
 from sessioncache.transport.flow import Flow
-from sessioncache.validation import encoded_id
+from sessioncache.validation import encoded_id, items
 
 M = TypeVar("M", bound=Callable[..., Any])
 Arguments = Mapping[str, Any]
@@ -54,10 +54,11 @@ def takes_ids(nothing: Callable[[Arguments], Any] | None = None, *, writes: bool
         def call(*args: Any, **options: Any) -> Any:
             given = signature.bind(*args, **options).arguments
             for name in LISTS_OF_IDS & given.keys():
-                given[name] = [as_id(value) for value in given[name] if value != ""]
+                given[name] = [as_id(value) for value in items(given[name], name) if value != ""]
             ids = {name: as_id(given[name]) for name in IDS & given.keys() if given[name] is not None}
             if writes and ids.get("user_id") == "":
-                given["user_id"] = ids.pop("user_id") or None
+                del ids["user_id"]
+                given["user_id"] = None
             if nothing is not None and "" in ids.values():
                 return given["self"]._run(_nothing, nothing(given))  # noqa: SLF001 - a method of its own
             for name, value in ids.items():

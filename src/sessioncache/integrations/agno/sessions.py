@@ -82,9 +82,10 @@ def upsert_sessions(
     If a session is refused with an error, those before it, and those sent with it, are stored.
     """
     saves = [_Save(session) for session in sessions]
-    refusals = yield from upsert.upsert_sessions(ctx, [save.record for save in saves])
-    for save, refusal in zip(saves, refusals, strict=True):
-        if refusal is None:
+    try:
+        refusals = yield from upsert.upsert_sessions(ctx, [save.record for save in saves])
+    finally:  # an outage comes after some were stored
+        for save in saves:
             save.take_snapshot()
     stored = []
     for save, refusal in zip(saves, refusals, strict=True):
