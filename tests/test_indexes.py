@@ -48,7 +48,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 }
 """One call of every method on session `s`, which `cache.loaded` is."""
 
-OF_THE_CONNECTION = {"aclose", "close", "from_url", "ping"}
+OF_THE_CONNECTION = {"aclose", "close", "from_url", "near_cache_info", "ping"}
 OF_MANY = {"list_sessions", "rebuild_indexes"}
 BY: tuple[dict[str, Any], ...] = ({}, {"user_id": "u"}, {"workflow_id": "w"})
 INDEXES = ("index:all", "index:user:u", "index:workflow:w")

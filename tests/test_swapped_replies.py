@@ -46,7 +46,7 @@ CALLS: Calls = {
     "delete_session": lambda cache, sid: cache.delete_session(sid),
 }
 
-WITHOUT_A_NAME = {"rebuild_indexes", "ping", "close", "from_url"}
+WITHOUT_A_NAME = {"rebuild_indexes", "ping", "close", "from_url", "near_cache_info"}
 """Calls of no single session."""
 
 

@@ -30,6 +30,8 @@ from .models import (
     WorkflowRunOutput,
     WorkflowSession,
 )
+from .operations.near_cache import NearCacheInfo
+from .options import NearCache
 
 __version__ = "0.1.0"
 
@@ -40,6 +42,8 @@ __all__ = [
     "DamagedSessionError",
     "InvalidArgumentError",
     "Message",
+    "NearCache",
+    "NearCacheInfo",
     "OutcomeUnknownError",
     "ReplyMismatchError",
     "RunOutput",

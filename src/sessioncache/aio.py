@@ -61,8 +61,8 @@ class AsyncSessionCache(BaseCache):
         await self.aclose()
 
     async def _run(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        name = operation.__name__
-        ctx = Context(topology=self.transport.topology, settings=self.settings, name=name)
+        name, topology = operation.__name__, self.transport.topology
+        ctx = Context(topology=topology, settings=self.settings, name=name, near=self._near)
         return await self.transport.run(operation(ctx, *args, **kwargs))
 
     async def upsert_session(self, session: WorkflowSession, *, expect_rev: int | None = None) -> None:

@@ -29,7 +29,8 @@ from .operations import (
     update,
     upsert,
 )
-from .operations.context import Context, Operation
+from .operations.context import Context, Operation, near_cache_of
+from .operations.near_cache import NearCacheInfo
 from .options import Options, check_options
 from .transport.blocking import BlockingTransport
 from .transport.endpoint import Transport
@@ -58,6 +59,7 @@ class BaseCache:
         self.settings = check_options(**options)
         kind = self._transport_class
         self.transport: Any = client if isinstance(client, kind) else kind.from_client(client)
+        self._near = near_cache_of(self.settings)
 
     @classmethod
     def from_url(cls, url: str, **options: Unpack[Options]) -> Self:
@@ -77,11 +79,21 @@ class BaseCache:
                 timeout: seconds that one call may take, retries included; 5 by default.
                 mark_deletions: whether a deletion leaves a mark for a day, so that the `reason` of a
                     SessionNotFoundError tells what was deleted from what expired.
+                near_cache: a NearCache, or its `max_bytes`: what this process holds of the sessions it reads,
+                    so that it fetches only what has changed; None, the default, for nothing.
 
         Raises:
             InvalidArgumentError: The URL or an option is unknown or wrong.
         """
         return cls(cls._transport_class.from_url(url), **options)
+
+    def near_cache_info(self) -> NearCacheInfo | None:
+        """Return what the near cache of this process did and holds; None if there is none.
+
+        Redis:
+            Nothing.
+        """
+        return None if self._near is None else self._near.info()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.transport.topology!r}, prefix={self.settings.prefix!r})"
@@ -113,8 +125,8 @@ class SessionCache(BaseCache):
         self.close()
 
     def _run(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        name = operation.__name__
-        ctx = Context(topology=self.transport.topology, settings=self.settings, name=name)
+        name, topology = operation.__name__, self.transport.topology
+        ctx = Context(topology=topology, settings=self.settings, name=name, near=self._near)
         return self.transport.run(operation(ctx, *args, **kwargs))
 
     def upsert_session(self, session: WorkflowSession, *, expect_rev: int | None = None) -> None:

@@ -25,6 +25,32 @@ DEFAULT_TIMEOUT: Final = 5.0
 _PREFIX: Final = re.compile(r"[^{}]*(\{[^{}]+\}[^{}]*)?")
 
 
+DEFAULT_NEAR_BYTES: Final = 64 * 2**20
+"""Memory of a near cache: a thousand sessions of ten real runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class NearCache:
+    """What a process may hold of the sessions it reads, so that it fetches only what has changed.
+
+    Args:
+        max_bytes: Most bytes of memory; the sessions used least lately are dropped first.
+        max_staleness: For how many seconds what is held may be returned without asking Redis. With 0, the
+            default, every lookup asks, and nothing it returns is older than the call.
+
+    Raises:
+        InvalidArgumentError: One of them is wrong.
+    """
+
+    max_bytes: int = DEFAULT_NEAR_BYTES
+    max_staleness: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        validation.whole_number(self.max_bytes, "near_cache: max_bytes", 1)
+        validation.staleness(self.max_staleness, "near_cache: max_staleness")
+
+
 class Options(TypedDict, total=False):
     """The options of a cache, all of them keyword-only."""
 
@@ -42,6 +68,8 @@ class Options(TypedDict, total=False):
     """Seconds that one call may take, retries included; 5 by default."""
     mark_deletions: bool
     """Whether a deletion leaves a mark for a day, so that errors tell what was deleted from what expired."""
+    near_cache: NearCache | int | None
+    """What the process holds of the sessions it reads, or its most bytes; None, the default, for nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +84,7 @@ class Settings:
     max_run_bytes: int
     timeout: float
     mark_deletions: bool = False
+    near_cache: NearCache | None = None
     adapter: Adapter = WORKFLOWS
     _token: str = field(default_factory=lambda: uuid4().hex, repr=False, compare=False)
 
@@ -68,6 +97,12 @@ class Settings:
     def index_ttl(self) -> int | None:
         """Return the lifetime of indexes: twice as long if reads touch, which touch indexes less often."""
         return self.ttl * 2 if self.ttl is not None and self.touch_on_read else self.ttl
+
+    @property
+    def max_staleness(self) -> float:
+        """Return for how many seconds Redis is not asked again: at most a tenth of the ttl if reads touch."""
+        longest = self.near_cache.max_staleness if self.near_cache else 0.0
+        return min(longest, self.ttl / 10_000) if self.ttl is not None and self.touch_on_read else longest
 
 
 _NAMES: Final = tuple(Options.__annotations__)
@@ -82,6 +117,7 @@ def check_options(
     max_run_bytes: int = DEFAULT_MAX_RUN_BYTES,
     timeout: float = DEFAULT_TIMEOUT,
     mark_deletions: bool = False,
+    near_cache: NearCache | int | None = None,
     **unknown: Any,
 ) -> Settings:
     """Return checked options; raise InvalidArgumentError naming the one that is wrong or unknown."""
@@ -101,4 +137,15 @@ def check_options(
         max_run_bytes=validation.whole_number(max_run_bytes, "max_run_bytes", 1),
         timeout=validation.timeout(timeout, "timeout"),
         mark_deletions=mark_deletions,
+        near_cache=_near_cache(near_cache),
     )
+
+
+def _near_cache(given: NearCache | int | None) -> NearCache | None:
+    if given is None or isinstance(given, NearCache):
+        return given
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise InvalidArgumentError(
+            f"near_cache must be a NearCache, a number of bytes or None, not {type(given).__name__}"
+        )
+    return NearCache(given)

@@ -103,6 +103,13 @@ def lifetime(ttl: int | timedelta | None, name: str) -> int | None:
     return ttl // timedelta(milliseconds=1)
 
 
+def staleness(value: Any, name: str) -> float:
+    """Return for how many seconds an answer may be repeated."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_TIMEOUT:
+        raise InvalidArgumentError(f"{name} must be a number of seconds from 0 to {LONGEST_TIMEOUT}")
+    return value
+
+
 def timeout(value: Any, name: str) -> float:
     """Return a number of seconds that a call may take."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST_TIMEOUT:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -29,6 +29,16 @@ BODY_FIELDS = [
 ]
 
 
+class Parts(NamedTuple):
+    """Where a run comes from: its head, and what loads its body."""
+
+    head: dict[str, Any]
+    load_body: Callable[[], dict[str, Any]]
+
+    def read(self) -> tuple[dict[str, Any], Callable[[], dict[str, Any]]]:
+        return self.head, self.load_body
+
+
 class Body:
     """Count how often a body is loaded."""
 
@@ -43,7 +53,7 @@ class Body:
 
 def pending() -> tuple[WorkflowRunOutput, Body]:
     body = Body(BODY)
-    return WorkflowRunOutput.from_head(HEAD, body), body
+    return WorkflowRunOutput.pending(Parts(HEAD, body)), body
 
 
 def whole() -> WorkflowRunOutput:
@@ -154,7 +164,7 @@ def test_a_failed_load_is_raised_and_tried_again() -> None:
             raise answer
         return dict(answer)
 
-    run = WorkflowRunOutput.from_head(HEAD, load_body)
+    run = WorkflowRunOutput.pending(Parts(HEAD, load_body))
 
     with pytest.raises(OSError, match="torn"):
         _ = run.metadata
@@ -179,14 +189,14 @@ def test_what_is_assigned_before_the_load_wins() -> None:
 def test_an_empty_list_and_none_are_told_apart(step_results: list[Any] | None) -> None:
     run = WorkflowRunOutput(step_results=step_results)
 
-    again = WorkflowRunOutput.from_head(run.head_dict(), run.body_dict)
+    again = WorkflowRunOutput.pending(Parts(run.head_dict(), run.body_dict))
 
     assert again.step_results == step_results
     assert again == run
 
 
 def test_fields_of_the_body_that_came_with_the_head_are_kept() -> None:
-    run = WorkflowRunOutput.from_head({**HEAD, "metrics": {"n": 1}, "new": 2}, lambda: BODY)
+    run = WorkflowRunOutput.pending(Parts({**HEAD, "metrics": {"n": 1}, "new": 2}, lambda: BODY))
 
     assert run.head_dict() == {**HEAD, "metrics": {"n": 1}, "new": 2}
     assert run.to_dict() == {**HEAD, **BODY, "metrics": {"n": 1}, "new": 2}
@@ -195,7 +205,7 @@ def test_fields_of_the_body_that_came_with_the_head_are_kept() -> None:
 @pytest.mark.parametrize("loads", [False, True], ids=["pending", "loaded"])
 def test_what_came_with_the_head_goes_back_into_the_head(loads: bool) -> None:
     """A newer version may keep more in the head, and looks for it there."""
-    run = WorkflowRunOutput.from_head({**HEAD, "metrics": {"n": 1}, "new": 2, "old": 3}, lambda: BODY)
+    run = WorkflowRunOutput.pending(Parts({**HEAD, "metrics": {"n": 1}, "new": 2, "old": 3}, lambda: BODY))
     if loads:
         run.extra_fields["new"] = 4
         del run.extra_fields["old"]
@@ -211,7 +221,7 @@ def test_what_came_with_the_head_goes_back_into_the_head(loads: bool) -> None:
 def test_the_parts_are_left_as_they_are() -> None:
     head, body = copy.deepcopy(HEAD), copy.deepcopy(BODY)
 
-    WorkflowRunOutput.from_head(head, lambda: body).to_dict()
+    WorkflowRunOutput.pending(Parts(head, lambda: body)).to_dict()
 
     assert (head, body) == (HEAD, BODY)
 
@@ -219,7 +229,7 @@ def test_the_parts_are_left_as_they_are() -> None:
 @given(workflow_runs())
 def test_any_run_split_in_two_comes_back_equal(run: WorkflowRunOutput) -> None:
     head, body = run.head_dict(), run.body_dict()
-    again = WorkflowRunOutput.from_head(head, lambda: body)
+    again = WorkflowRunOutput.pending(Parts(head, lambda: body))
 
     assert again.head_dict() == head
     assert again.has_pending_body

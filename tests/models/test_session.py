@@ -179,11 +179,14 @@ def test_upsert_carries_the_queue_attempt_over(given_attempt: int | None, kept: 
 
 
 def test_history_does_not_load_bodies() -> None:
-    def refuse() -> dict[str, Any]:
-        raise AssertionError("a body was loaded")
+    class Source:
+        def read(self) -> tuple[dict[str, Any], Any]:
+            def refuse() -> dict[str, Any]:
+                raise AssertionError("a body was loaded")
 
-    head = {"run_id": "w", "status": "COMPLETED", "input": "q", "content": "a"}
-    session = WorkflowSession("s", runs=[WorkflowRunOutput.from_head(head, refuse)])
+            return {"run_id": "w", "status": "COMPLETED", "input": "q", "content": "a"}, refuse
+
+    session = WorkflowSession("s", runs=[WorkflowRunOutput.pending(Source())])
 
     assert session.get_workflow_history() == [("q", "a")]
     assert [item.input for item in session.get_chat_history()] == ["q"]

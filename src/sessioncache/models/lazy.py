@@ -1,7 +1,7 @@
-"""Runs of which only the head is decoded until somebody uses the body.
+"""Runs that are decoded when somebody looks at them: first the head, and the body only if it is used.
 
-run = WorkflowRunOutput.from_head({"run_id": "run-1", "status": "COMPLETED"}, load_body)
-run.status          # RunStatus.completed: load_body() has not been called
+run = WorkflowRunOutput.pending(source)
+run.status          # source.read() gives the head, and load_body, which has not been called
 run.step_results    # calls load_body(); from now on the run is like one that was built whole
 """
 
@@ -10,13 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, cast
+
+from sessioncache.errors import DamagedRunError
 
 from .record import EXTRA_FIELDS, Layout, Record, layout_of
 from .status import BY_VALUE
 
 LoadBody = Callable[[], Mapping[str, Any]]
 
+
+class Source(Protocol):
+    """Where a record comes from."""
+
+    def read(self) -> tuple[Mapping[str, Any], LoadBody]:
+        """Return the head and a function that decodes the rest; raise DamagedRunError if there is no head."""
+
+
+_SOURCE = "_source"
 _LOAD_BODY = "_load_body"
 _STRAY = "_stray_head"
 """Entries of the head that are no head fields of this version: they are written to the head again."""
@@ -26,9 +37,9 @@ L = TypeVar("L", bound="LazyRecord")
 
 @dataclass
 class LazyRecord(Record):
-    """Be a record in two parts: a head, always at hand, and a body that loads on first use.
+    """Be a record in two parts, a head and a body, each of which loads on first use.
 
-    While the body is pending its fields are missing from the instance, so that reading one ends up in
+    While a part is pending its fields are missing from the instance, so that reading one ends up in
     ``__getattr__``. A subclass names its ``HEAD_FIELDS``, ``status`` among them, and is decorated with
     ``defers_body``.
     """
@@ -36,12 +47,36 @@ class LazyRecord(Record):
     HEAD_FIELDS: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
-    def from_head(cls, head: Mapping[str, Any], load_body: LoadBody) -> Self:
-        """Return a record of its decoded head and a function that decodes the rest.
+    def pending(cls, source: Source) -> Self:
+        """Return a record that reads its *source* when it is first looked at.
 
-        *load_body* is called when a body field is first read. If it raises, the reader gets the exception and
-        the next reader tries again.
+        If reading either part raises, the reader gets the exception and the next reader tries again. Of a
+        head that is damaged there is still the run_id that the error names.
         """
+        record = cls.__new__(cls)
+        vars(record)[_SOURCE] = source
+        return record
+
+    @property
+    def untouched_source(self) -> Source | None:
+        """Return where the record comes from if nobody has read or assigned anything of it."""
+        return self.__dict__.get(_SOURCE) if len(self.__dict__) == 1 else None
+
+    def _ensure_head(self) -> None:
+        """Read the head if it is pending; what was assigned to its fields meanwhile stays."""
+        source: Source | None = self.__dict__.get(_SOURCE)
+        if source is None:
+            return
+        try:
+            values = self._values_of(*source.read())
+        except DamagedRunError as exc:
+            values = {"run_id": exc.run_id, _LOAD_BODY: source.read}
+        for name, value in values.items():
+            self.__dict__.setdefault(name, value)
+        self.__dict__.pop(_SOURCE, None)
+
+    @classmethod
+    def _values_of(cls, head: Mapping[str, Any], load_body: LoadBody) -> dict[str, Any]:
         blank = _head_layout(cls).blank
         values: dict[str, Any] = {**blank, **head}
         if len(values) > len(blank):
@@ -52,9 +87,7 @@ class LazyRecord(Record):
         if type(status) is str:
             values["status"] = BY_VALUE.get(status, status)
         values[_LOAD_BODY] = load_body
-        record = cls.__new__(cls)
-        record.__dict__ = values
-        return record
+        return values
 
     @classmethod
     def from_head_only(cls, head: Mapping[str, Any]) -> Self:
@@ -63,26 +96,22 @@ class LazyRecord(Record):
         record.__dict__ = {**_head_layout(cls).blank, **head}
         return record
 
-    @classmethod
-    def unreadable(cls, run_id: str, fail: LoadBody) -> Self:
-        """Return a record that has its *run_id* only: reading anything else calls *fail*, which raises."""
-        record = cls.__new__(cls)
-        record.__dict__ = {"run_id": run_id, _LOAD_BODY: fail}
-        return record
-
     @property
     def has_pending_body(self) -> bool:
         """Return whether the body is still to be loaded, and nothing was assigned to it."""
+        self._ensure_head()
         n_values = len(self.__dict__) - (_STRAY in self.__dict__)
         return _LOAD_BODY in self.__dict__ and n_values == len(_head_layout(type(self)).blank) + 1
 
     @property
     def is_unreadable(self) -> bool:
         """Return whether the head is missing too, because it does not decode, and nothing was assigned."""
+        self._ensure_head()
         return self.__dict__.keys() == {"run_id", _LOAD_BODY}
 
     def head_dict(self) -> dict[str, Any]:
         """Return the head fields as ``to_dict`` does, without loading the body."""
+        self._ensure_head()
         stray = self.__dict__.get(_STRAY)
         if stray is not None and not self.has_pending_body:
             stray = self._split_rest()[0]
@@ -108,7 +137,8 @@ class LazyRecord(Record):
         return super().to_dict()
 
     def _ensure_body(self) -> None:
-        """Load the body if it is pending; what was assigned to its fields meanwhile stays."""
+        """Load head and body if they are pending; what was assigned to its fields meanwhile stays."""
+        self._ensure_head()
         values = self.__dict__
         load_body = values.get(_LOAD_BODY)
         if load_body is None:
@@ -127,9 +157,11 @@ class LazyRecord(Record):
     if not TYPE_CHECKING:  # a visible __getattr__ would let type checkers accept any name
 
         def __getattr__(self, name: str) -> Any:
-            """Return a body field after loading the body."""
+            """Return a field after reading the part that it is in."""
             if name == EXTRA_FIELDS or name in layout_of(type(self)).blank:
-                self._ensure_body()
+                self._ensure_head()
+                if name not in self.__dict__:
+                    self._ensure_body()
                 if name in self.__dict__:
                     return self.__dict__[name]
             message = f"{type(self).__name__!r} object has no attribute {name!r}"

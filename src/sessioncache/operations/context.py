@@ -12,6 +12,8 @@ from sessioncache.transport.flow import Flow
 from sessioncache.transport.request import Script
 from sessioncache.transport.retry import Call
 
+from .near_cache import NearCacheStore
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -26,11 +28,19 @@ class Elsewhere(Protocol):
         """Bring every session here."""
 
 
+def near_cache_of(settings: Settings) -> NearCacheStore | None:
+    """Return an empty near cache, None if the options ask for none."""
+    given = settings.near_cache
+    return None if given is None else NearCacheStore(given.max_bytes, settings.max_staleness)
+
+
 @dataclass(slots=True, kw_only=True)
 class Context(Call):
     """One call of a user on one cache."""
 
     settings: Settings
+    near: NearCacheStore | None = None
+    """What the process holds of sessions; None if the cache has no near cache."""
     elsewhere: Elsewhere | None = None
     """Decided when the call begins: what is brought here meanwhile, by whomever, is looked at again."""
 
@@ -40,7 +50,7 @@ class Context(Call):
 
     def begun_anew(self) -> Context:
         """Return a call of its own for one step of many, with a deadline of its own, and here only."""
-        return Context(topology=self.topology, settings=self.settings, name=self.name)
+        return Context(topology=self.topology, settings=self.settings, name=self.name, near=self.near)
 
     def fetch(self, session_id: str) -> Flow[bool]:
         """Bring a session here that is absent; return whether it may be here now."""

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from sessioncache.errors import DamagedSessionError, SessionVersionError, UnavailableError
 from sessioncache.storage import keys
+from sessioncache.storage.run_range import NO_RUNS
 from sessioncache.transport import redis_errors
 from sessioncache.transport.batch import send_all
 from sessioncache.transport.flow import Command, Flow
@@ -33,7 +34,7 @@ from .index import (
     read_whereabouts,
     unlist_sessions,
 )
-from .read import parse_reply, read_request
+from .reply import parse_reply, read_request
 
 log = logging.getLogger("sessioncache")
 
@@ -204,7 +205,7 @@ def _log_left_out(session_ids: list[str], reason: str) -> None:
 
 def look_request(ctx: Context, session_id: str, fields: Sequence[bytes]) -> Request:
     """Return the request that reads some fields of one of many sessions."""
-    return read_request(ctx, session_id, (), fields, tolerates=DAMAGE)
+    return read_request(ctx, session_id, NO_RUNS, fields, DAMAGE)
 
 
 def _read_whereabouts(session_id: str, reply: Any) -> Whereabouts | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from operator import is_
 from typing import Any, Final, TypeVar
 
 from sessioncache.errors import InvalidArgumentError
@@ -47,6 +48,8 @@ def changed_runs(ctx: Context, session: Any, loaded: Snapshot | None) -> list[Pa
     """Return those runs of a session object that are new or not what they were loaded as."""
     adapter = ctx.settings.adapter
     runs = adapter.runs(session)
+    if loaded is not None and _are_as_loaded(runs, loaded):
+        return []
     by_id = {run_id_of(adapter, run): run for run in runs}
     if len(by_id) < len(runs):
         raise InvalidArgumentError("session.runs holds two runs of one run_id")
@@ -54,10 +57,16 @@ def changed_runs(ctx: Context, session: Any, loaded: Snapshot | None) -> list[Pa
     changed = (
         run
         for run_id, run in by_id.items()
-        if run_id not in known or not is_unchanged(adapter, session.session_id, run, known[run_id])
+        if run_id not in known or not is_unchanged(adapter, run, known[run_id])
     )
     packed = pack_all(ctx, session.session_id, changed)
     return [run._replace(unless=IS_GONE) if run.run_id in known else run for run in packed]
+
+
+def _are_as_loaded(runs: Sequence[Any], loaded: Snapshot) -> bool:
+    """Return whether these are the runs that were loaded, and nobody has looked at any of them."""
+    sources = [getattr(run, "untouched_source", None) for run in runs]
+    return len(sources) <= len(loaded.stored) and all(map(is_, sources, loaded.stored))
 
 
 def marks_of(runs: Sequence[PackedRun]) -> Fields:

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from sessioncache.errors import SessionNotFoundError
-from sessioncache.storage.adapters import Adapter
-from sessioncache.storage.run_members import (
-    Slice,
-    StoredRun,
-    newest_bodies,
-    newest_heads,
-    oldest_bodies,
-    oldest_heads,
-    read_head,
-    read_run,
-)
+from sessioncache.storage.run_members import read_head, read_run
+from sessioncache.storage.run_range import RunRange
 from sessioncache.transport.flow import Flow
 from sessioncache.validation import MOST_RUNS
 
@@ -33,19 +23,14 @@ PAGE_BYTES: Final = 2 * 2**20
 
 
 class Part(NamedTuple):
-    """What is read of runs: the slices, and how to build runs of their members."""
+    """What is read of runs, and how to build them."""
 
-    newest: tuple[Callable[[int | None, int], Slice], ...]
-    oldest: tuple[Callable[[int | None, int], Slice], ...]
+    has_bodies: bool
     build: Callable[..., Any]
 
 
-def _build_whole(adapter: Adapter, session_id: str, head: bytes, body: bytes) -> Any:
-    return read_run(adapter, session_id, StoredRun(head, body))
-
-
-HEADS: Final = Part((newest_heads,), (oldest_heads,), read_head)
-WHOLE: Final = Part((newest_heads, newest_bodies), (oldest_heads, oldest_bodies), _build_whole)
+HEADS: Final = Part(has_bodies=False, build=read_head)
+WHOLE: Final = Part(has_bodies=True, build=read_run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +65,15 @@ def read_page(
 
     Raises SessionNotFoundError if there is no such session, or if it is damaged.
     """
-    slices = [of_runs(size, offset) for of_runs in (part.oldest if oldest else part.newest)]
-    reading = yield from read(ctx, session_id, slices, fields)
+    wanted = RunRange(size, offset, oldest, part.has_bodies, has_orders=False)
+    reading = yield from read(ctx, session_id, wanted, fields)
     if reading is None:
         raise SessionNotFoundError(f"there is no session {session_id!r}", session_id=session_id)
     adapter = ctx.settings.adapter
-    runs = [part.build(adapter, session_id, *members) for members in zip(*reading.slices, strict=True)]
-    n_bytes = sum(map(len, chain.from_iterable(reading.slices)))
-    asked = [reading.fields[name] for name in fields]
-    return Page(runs if oldest else runs[::-1], len(runs), reading.rev, reading.n_runs, n_bytes, asked)
+    runs = [part.build(adapter, stored) for stored in reading.runs]
+    n_bytes = sum(len(stored.head) + len(stored.body) for stored in reading.runs)
+    asked = [*map(reading.fields.get, fields)]
+    return Page(runs, len(runs), reading.rev, reading.n_runs, n_bytes, asked)
 
 
 def read_newest(ctx: Context, session_id: str, part: Part, size: int | None) -> Flow[list[Any]]:

@@ -7,7 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from sessioncache.errors import SessionNotFoundError
 from sessioncache.storage import keys, scripts
-from sessioncache.storage.run_members import StoredRun, bodies_after, heads_after, read_run
+from sessioncache.storage.run_members import StoredRun, read_run
+from sessioncache.storage.run_range import RunRange
 from sessioncache.storage.scripts import Precondition, get_run_arguments
 from sessioncache.storage.snapshot import FoundRun
 from sessioncache.transport.flow import Flow
@@ -16,8 +17,9 @@ from sessioncache.transport.retry import fits
 from sessioncache.validation import encoded_id, whole_number
 
 from .context import Context, writing_script
-from .read import HEADER, parse_reply, read, send_read
-from .write import list_elsewhere, log_damaged, run_script
+from .read import read, send_read
+from .reply import HEADER, parse_reply
+from .write import list_elsewhere, run_script
 
 _GET_RUN: Final = Script(scripts.GET_RUN)
 _DELETE_RUN: Final = writing_script(scripts.DELETE_RUN)
@@ -38,12 +40,12 @@ def find_run(ctx: Context, session_id: str, run_id: str) -> Flow[FoundRun | None
     reply = yield from send_read(ctx, session_id, request)
     if not _is_run_reply(reply):
         raise scripts.mismatch(session_id)
-    header, n_members, *members = reply
-    reading = parse_reply(session_id, [header, n_members], fields=())
-    if reading is None or not members:
+    reading = parse_reply(session_id, reply[:2], fields=())
+    if reading is None or not reply[2:]:
         return None
-    stored = StoredRun(*members)
-    return FoundRun(read_run(ctx.settings.adapter, session_id, stored), stored, reading.born)
+    head, body = reply[2:]
+    stored = StoredRun(head, body, b"", session_id)
+    return FoundRun(read_run(ctx.settings.adapter, stored), stored, reading.born)
 
 
 def _is_run_reply(reply: Any) -> bool:
@@ -95,16 +97,9 @@ def get_runs_after(ctx: Context, session_id: str, position: Position, page_size:
     Raises SessionNotFoundError if there is no such session, or if it is damaged or was created anew since.
     """
     size = whole_number(page_size, "page_size", 1)
-    slices = heads_after(position.order, size), bodies_after(position.order, size)
-    reading = yield from read(ctx, session_id, slices, ())
+    reading = yield from read(ctx, session_id, RunRange(size, after=position.order), ())
     if reading is None or position.born not in (None, reading.born):
         raise SessionNotFoundError(f"there is no session {session_id!r}, or no longer", session_id=session_id)
-    scored, bodies = reading.slices
-    if len(scored) != 2 * len(bodies):
-        log_damaged(session_id)
-        raise SessionNotFoundError(
-            f"there is no session {session_id!r}: it is damaged", session_id=session_id
-        )
-    stored = [StoredRun(*members) for members in zip(scored[::2], bodies, strict=True)]
-    runs = [read_run(ctx.settings.adapter, session_id, members) for members in stored]
-    return RunsAfter(runs, Position(scored[-1] if scored else position.order, reading.born))
+    runs = [read_run(ctx.settings.adapter, stored) for stored in reading.runs]
+    last = reading.runs[-1].order if runs else position.order
+    return RunsAfter(runs, Position(last, reading.born))

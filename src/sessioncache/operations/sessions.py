@@ -19,7 +19,7 @@ from sessioncache.validation import encoded_id, optional_id, unix_seconds
 
 from .context import Context, writing_script
 from .packed_runs import marks_of, pack_all
-from .write import UPSERT_SESSION, accepted, found, list_elsewhere, merge, run_script, write_request
+from .write import UPSERT_SESSION, accepted, found, list_elsewhere, merge, noted, run_script, write_request
 
 _IMPORT_SESSION: Final = writing_script(scripts.IMPORT_SESSION)
 _DELETE_SESSION: Final = writing_script(scripts.DELETE_SESSION)
@@ -46,7 +46,8 @@ def set_updated_at(ctx: Context, times: Collection[tuple[Any, int]]) -> Flow[Non
         change = Merge({b"updated_at": b"%d" % unix_seconds(seconds, "session.updated_at")})
         arguments = change.arguments(ctx.settings.max_runs)
         requests.append(write_request(ctx, UPSERT_SESSION, precondition, arguments))
-    replies = yield from send_all(ctx, requests)
+    session_ids = [precondition.session_id for precondition in preconditions]
+    replies = yield from noted(ctx, session_ids, send_all(ctx, requests))
     for precondition, reply in zip(preconditions, replies, strict=True):
         written = accepted(scripts.read_write_reply, reply, precondition)
         yield from list_elsewhere(ctx, precondition, written)
@@ -81,7 +82,8 @@ def import_session(ctx: Context, session: Any, updated_at: int | None, mark_ttl:
     arguments = Merge(fields, creates=scripts.ANYBODY).arguments(ctx.settings.max_runs, packed)
     mark = keys.import_mark(ctx.settings.prefix, session.session_id)
     arguments += (scripts.optional_number(mark_ttl),)
-    reply = yield from send(ctx, write_request(ctx, _IMPORT_SESSION, precondition, arguments, (mark,)))
+    request = write_request(ctx, _IMPORT_SESSION, precondition, arguments, (mark,))
+    reply = yield from noted(ctx, [session.session_id], send(ctx, request))
     try:
         written = accepted(scripts.read_write_reply, reply, precondition)
     except (SessionNotFoundError, SessionConflictError):

@@ -68,7 +68,7 @@ def update_session(
     whole_number(retries, "retries", 0)
     conflicts, longest_pause = 0, CONFLICT_PAUSE
     while True:
-        session = yield from get_session(ctx, session_id, last_n_runs=last_n_runs)
+        session = yield from get_session(ctx, session_id, last_n_runs=last_n_runs, validates=True)
         if session is None:
             raise SessionNotFoundError(f"there is no session {session_id!r}", session_id=session_id)
         rev = session.rev

@@ -13,7 +13,7 @@ from sessioncache.errors import (
     SessionOwnershipError,
 )
 from sessioncache.storage import scripts
-from sessioncache.storage.run_members import IS_STORED, PackedRun, is_not
+from sessioncache.storage.run_members import IS_STORED, PackedRun, StoredRun, is_not
 from sessioncache.storage.scripts import Merge, Precondition, WriteResult, upsert_runs_arguments
 from sessioncache.storage.session_hash import STATE, Fields, replaced_dicts, section_of, to_fields
 from sessioncache.storage.snapshot import SNAPSHOT, FoundRun, Snapshot, snapshot_of
@@ -23,7 +23,7 @@ from sessioncache.transport.request import Request
 
 from .context import Context, writing_script
 from .packed_runs import batches, by_size, changed_runs, marks_of, pack_all, pack_one
-from .write import UPSERT_SESSION, accepted, list_elsewhere, write, write_request
+from .write import UPSERT_SESSION, accepted, list_elsewhere, noted, write, write_request
 
 _UPSERT_RUNS: Final = writing_script(scripts.UPSERT_RUNS)
 
@@ -116,7 +116,9 @@ def upsert_sessions(ctx: Context, sessions: Iterable[Any]) -> Flow[list[SessionC
         for save in group:
             if save.change.creates:
                 yield from ctx.fetch(save.session.session_id)
-        replies = yield from send_all(ctx, [_first_request(ctx, save) for save in group])
+        requests = [_first_request(ctx, save) for save in group]
+        session_ids = [save.session.session_id for save in group]
+        replies = yield from noted(ctx, session_ids, send_all(ctx, requests))
         for save, reply in zip(group, replies, strict=True):
             refusals.append((yield from _finish(ctx, save, reply)))
     return refusals
@@ -260,9 +262,18 @@ def _take_snapshot(save: _Save, written: Sequence[WriteResult]) -> None:
     before = [loaded.rev if loaded else int(born), *(result.rev for result in written)]
     is_alone = all(result.rev_before == rev for result, rev in zip(written, before, strict=False))
     rev = written[-1].rev if is_alone else (loaded.rev if loaded else 0)
-    stored = dict(loaded.runs) if loaded else {}
-    for batch, result in zip(batches(save.runs), written, strict=True):
-        stored |= {run.run_id: run.stored(result.rev - int(born)) for run in batch}
-    limit = loaded.limit if loaded else None
-    vars(save.session)[SNAPSHOT] = Snapshot(rev, born, save.fields, stored, limit)
+    limit, since = (loaded.limit, loaded.since) if loaded else (None, -1)
+    stored = _stored_now(save, written, born)
+    vars(save.session)[SNAPSHOT] = Snapshot(rev, born, save.fields, stored, limit, since)
     save.session.updated_at = written[-1].updated_at
+
+
+def _stored_now(save: _Save, written: Sequence[WriteResult], born: bytes) -> Sequence[StoredRun]:
+    loaded = save.loaded
+    if not save.runs:
+        return loaded.stored if loaded else ()
+    runs = dict(loaded.runs) if loaded else {}
+    for batch, result in zip(batches(save.runs), written, strict=True):
+        version = result.rev - int(born)
+        runs |= {run.run_id: run.stored(version, save.session.session_id) for run in batch}
+    return list(runs.values())

@@ -53,10 +53,21 @@ def run_script(
 ) -> Flow[R]:
     """Run a script on a session and return what it says it wrote, by `read`: one round trip."""
     request = write_request(ctx, script, precondition, arguments)
-    reply = yield from send(ctx, request)
-    if ctx.elsewhere is not None and _is_unknown(read(reply, precondition.session_id), precondition):
-        reply = (yield from send(ctx, request)) if (yield from ctx.fetch(precondition.session_id)) else reply
+    reply = yield from noted(ctx, [precondition.session_id], send(ctx, request))
+    is_elsewhere = ctx.elsewhere and _is_unknown(read(reply, precondition.session_id), precondition)
+    if is_elsewhere and (yield from ctx.fetch(precondition.session_id)):
+        reply = yield from noted(ctx, [precondition.session_id], send(ctx, request))
     return accepted(read, reply, precondition)
+
+
+def noted(ctx: Context, session_ids: Iterable[str], sending: Flow[R]) -> Flow[R]:
+    """Send writes, and from then on return nothing of these sessions that was held before."""
+    try:
+        return (yield from sending)
+    finally:
+        if ctx.near is not None:
+            for session_id in session_ids:
+                ctx.near.note_write(session_id)
 
 
 def _is_unknown(result: Any, precondition: Precondition) -> bool:

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, Protocol, Self
 
 from sessioncache.errors import InvalidArgumentError
 from sessioncache.models import WorkflowRunOutput, WorkflowSession
-
-LoadBody = Callable[[], Mapping[str, Any]]
+from sessioncache.models.lazy import Source
 
 
 class Run(Protocol):
-    """A run in two parts: a head, and a body that is decoded on first use."""
+    """A run in two parts, a head and a body, each decoded on first use."""
 
     @property
     def run_id(self) -> Any:
         """Return its id, which is checked before it is stored."""
 
     @classmethod
-    def from_head(cls, head: dict[str, Any], load_body: LoadBody) -> Self:
-        """Return a run of its head and a function that decodes the body."""
+    def pending(cls, source: Source) -> Self:
+        """Return a run that reads its source when it is first looked at; if damaged, it has its run_id."""
 
     @classmethod
     def from_head_only(cls, head: dict[str, Any]) -> Self:
         """Return a run without a body: it is asked only what heads say, and never returned to users."""
 
-    @classmethod
-    def unreadable(cls, run_id: str, fail: LoadBody) -> Self:
-        """Return a run that calls `fail`, which raises, if more than its run_id is used."""
+    @property
+    def untouched_source(self) -> Source | None:
+        """Return the source of a run that nobody has looked at or changed."""
 
     @property
     def has_pending_body(self) -> bool:
@@ -37,7 +36,7 @@ class Run(Protocol):
 
     @property
     def is_unreadable(self) -> bool:
-        """Return whether the run was made by `unreadable`."""
+        """Return whether only its run_id could be read, and nothing was assigned."""
 
     def head_dict(self) -> dict[str, Any]:
         """Return the light part; at least run_id, created_at, user_id, workflow_id, session_id."""

@@ -1,8 +1,8 @@
-"""Runs as members of a sorted set, and back; and the slices of the set that hold them."""
+"""Runs as members of a sorted set, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from time import time
 from typing import Any, Final, NamedTuple
@@ -11,7 +11,7 @@ from zlib import crc32
 from sessioncache.errors import DamagedRunError, InvalidArgumentError, RunTooLargeError
 from sessioncache.models import RunStatus
 from sessioncache.models.record import write_enum
-from sessioncache.validation import MAX_ID_BYTES, MOST_RUNS, encoded_id, optional_id, unix_seconds
+from sessioncache.validation import MAX_ID_BYTES, encoded_id, optional_id, unix_seconds
 
 from . import codec
 from .adapters import Adapter
@@ -22,15 +22,73 @@ MEMBERS_PER_RUN: Final = 3
 
 _STATUSES: Final = frozenset(status.value for status in RunStatus)
 
+LoadBody = Callable[[], dict[str, Any]]
+
 MAX_ATTEMPT: Final = 2**53
 """Attempts are compared as doubles, in the scripts."""
 
 
+_LONGEST_START: Final = 40
+"""Most bytes of a head ahead of what is packed: two numbers of 16 digits, and what divides them."""
+
+
 class StoredRun(NamedTuple):
-    """The two members that hold a run, as they are in the sorted set."""
+    """The two members that hold a run, as they are in the sorted set; its place in it, and whose it is."""
 
     head: bytes
     body: bytes
+    order: bytes
+    """Empty if it is not known."""
+    session_id: str
+
+    @property
+    def version(self) -> bytes:
+        """Return as of which write of its session the run is what it is; raise ValueError for no head."""
+        return _split_head(self.head)[1]
+
+    @property
+    def token(self) -> bytes:
+        """Return order and version, as the script of changes does; empty if either is not known."""
+        _, colon, rest = self.head[:_LONGEST_START].partition(b":")
+        return b"%b:%b" % (self.order, rest.partition(b":")[0]) if colon and self.order else b""
+
+    @property
+    def run_id(self) -> str:
+        """Return its id; of a head that does not decode, that of the body, or a stand-in."""
+        try:
+            run_id: str = _read_head(self.head)["run_id"]
+        except ValueError:
+            return self._other_id()
+        return run_id
+
+    def read(self) -> tuple[dict[str, Any], LoadBody]:
+        """Return the decoded head and a function that decodes the body; raise DamagedRunError."""
+        try:
+            head = _read_head(self.head)
+        except ValueError as exc:
+            raise self._damaged(self._other_id(), "its head does not decode") from exc
+        return head, partial(self._read_body, head["run_id"])
+
+    def _read_body(self, run_id: str) -> dict[str, Any]:
+        try:
+            owner, body = codec.unpack_pair(self.body[1:])
+        except ValueError as exc:
+            raise self._damaged(run_id, "its body does not decode") from exc
+        if self.body[:1] != b"b" or owner != run_id:
+            raise self._damaged(run_id, "its body belongs to another run")
+        return body
+
+    def _other_id(self) -> str:
+        try:
+            run_id, _ = codec.unpack_pair(self.body[1:])
+            encoded_id(run_id, "run_id")
+        except ValueError:
+            return f"(unreadable {crc32(self.head):08x})"
+        return run_id
+
+    def _damaged(self, run_id: str, what: str) -> DamagedRunError:
+        message = f"run {run_id!r} of session {self.session_id!r}: {what}"
+        return DamagedRunError(message, session_id=self.session_id, run_id=run_id)
 
 
 IS_GONE: Final = b"1"
@@ -53,9 +111,9 @@ class PackedRun(NamedTuple):
     unless: bytes = b""
     """IS_GONE or IS_STORED, to skip the run then; what `is_not` returns, to write nothing at all then."""
 
-    def stored(self, version: int) -> StoredRun:
+    def stored(self, version: int, session_id: str) -> StoredRun:
         """Return the members that a write of this version stores."""
-        return StoredRun(b"h%b:%d:%b" % (self.attempt, version, self.head), self.body)
+        return StoredRun(b"h%b:%d:%b" % (self.attempt, version, self.head), self.body, b"", session_id)
 
     @property
     def content(self) -> tuple[bytes, bytes, bytes]:
@@ -113,21 +171,21 @@ def _pack(run: Any, run_id: str) -> PackedRun:
 
 def is_not(stored: StoredRun | None) -> bytes:
     """Return the condition that a run is not stored as it was; None if it was not stored."""
-    return b"=" if stored is None else b"=" + _split_head(stored.head)[1]
+    return b"=" if stored is None else b"=" + stored.version
 
 
-def is_unchanged(adapter: Adapter, session_id: str, run: Any, loaded: StoredRun) -> bool:
+def is_unchanged(adapter: Adapter, run: Any, loaded: StoredRun) -> bool:
     """Return whether a run is what it was loaded as; if its body was never decoded, by its head alone."""
     if run.is_unreadable:
         return True
     attempt, _, packed_head = _split_head(loaded.head)
     if run.has_pending_body:
         head = _pack_head(run)
-        return head == (attempt, packed_head) or head == _pack_head(read_run(adapter, session_id, loaded))
+        return head == (attempt, packed_head) or head == _pack_head(read_run(adapter, loaded))
     content = pack_run(adapter, run).content
     if content == (attempt, packed_head, loaded.body):
         return True
-    return content == _content_as_packed_here(adapter, session_id, loaded)
+    return content == _content_as_packed_here(adapter, loaded)
 
 
 def _pack_head(run: Any) -> tuple[bytes, bytes]:
@@ -135,12 +193,10 @@ def _pack_head(run: Any) -> tuple[bytes, bytes]:
     return _attempt(head.pop("queue_attempt", None)), codec.pack(head, "run")
 
 
-def _content_as_packed_here(
-    adapter: Adapter, session_id: str, loaded: StoredRun
-) -> tuple[bytes, bytes, bytes] | None:
+def _content_as_packed_here(adapter: Adapter, loaded: StoredRun) -> tuple[bytes, bytes, bytes] | None:
     """Return a run that another version may have written, loaded and packed again by this one."""
     try:
-        return pack_run(adapter, read_run(adapter, session_id, loaded)).content
+        return pack_run(adapter, read_run(adapter, loaded)).content
     except DamagedRunError:
         return None
 
@@ -153,31 +209,18 @@ def _attempt(value: Any) -> bytes:
     return b"%d" % value
 
 
-def read_run(adapter: Adapter, session_id: str, stored: StoredRun) -> Any:
-    """Return the run of two members; using a part that does not decode raises DamagedRunError."""
+def read_run(adapter: Adapter, stored: StoredRun) -> Any:
+    """Return the run of two members, not decoded yet: using a damaged part raises DamagedRunError."""
+    return adapter.run_class.pending(stored)
+
+
+def read_head(adapter: Adapter, stored: StoredRun) -> Any:
+    """Return a run of its head alone, without a body."""
     try:
         head = _read_head(stored.head)
     except ValueError:
-        return _unreadable(adapter, session_id, stored)
-    return adapter.run_class.from_head(head, partial(_load_body, session_id, head["run_id"], stored.body))
-
-
-def read_head(adapter: Adapter, session_id: str, member: bytes) -> Any:
-    """Return a run of its head alone, without a body."""
-    try:
-        head = _read_head(member)
-    except ValueError:
-        return _unreadable(adapter, session_id, StoredRun(member, b""))
+        return read_run(adapter, stored)
     return adapter.run_class.from_head_only(head)
-
-
-def run_id_of_head(member: bytes) -> str | None:
-    """Return the run_id that a head member holds, None if it does not decode."""
-    try:
-        run_id: str = _read_head(member)["run_id"]
-    except ValueError:
-        return None
-    return run_id
 
 
 def _read_head(member: bytes) -> dict[str, Any]:
@@ -199,87 +242,3 @@ def _split_head(member: bytes) -> tuple[bytes, bytes, bytes]:
     if kind[:1] != b"h":
         raise ValueError("no head")
     return kind[1:], version, packed
-
-
-def _load_body(session_id: str, run_id: str, member: bytes) -> dict[str, Any]:
-    try:
-        owner, body = codec.unpack_pair(member[1:])
-    except ValueError as exc:
-        raise _damaged(session_id, run_id, "its body does not decode") from exc
-    if member[:1] != b"b" or owner != run_id:
-        raise _damaged(session_id, run_id, "its body belongs to another run")
-    return body
-
-
-def _damaged(session_id: str, run_id: str, what: str) -> DamagedRunError:
-    return DamagedRunError(
-        f"run {run_id!r} of session {session_id!r}: {what}", session_id=session_id, run_id=run_id
-    )
-
-
-def _unreadable(adapter: Adapter, session_id: str, stored: StoredRun) -> Any:
-    try:
-        run_id, _ = codec.unpack_pair(stored.body[1:])
-        encoded_id(run_id, "run_id")
-    except ValueError:
-        run_id = f"(unreadable {crc32(stored.head):08x})"
-
-    def fail() -> dict[str, Any]:
-        raise _damaged(session_id, run_id, "its head does not decode")
-
-    return adapter.run_class.unreadable(run_id, fail)
-
-
-class Slice(NamedTuple):
-    """A part of the sorted set: the arguments of a ZRANGE after its key, and how many members it has."""
-
-    arguments: tuple[bytes, ...]
-    limit: int | None = None
-    offset: int = 0
-    width: int = 1
-    """2 if each member comes with its score."""
-    is_open: bool = False
-    """Whether the number of members cannot be known beforehand."""
-
-    def fits(self, count: int, members: Sequence[bytes]) -> bool:
-        """Return whether the slice has as many members as it must if the session has so many runs."""
-        left = max(0, count - self.offset)
-        expected = left if self.limit is None else min(self.limit, left)
-        return self.is_open or len(members) == self.width * expected
-
-    def with_scores(self) -> Slice:
-        """Return the same members, each with its score."""
-        return self._replace(arguments=(*self.arguments, b"WITHSCORES"), width=2)
-
-
-def _slice(start: bytes, stop: bytes, order: tuple[bytes, ...], limit: int | None, offset: int = 0) -> Slice:
-    if limit is None and not offset:
-        return Slice((start, stop, b"BYSCORE", *order))
-    bounds = (b"LIMIT", b"%d" % offset, b"%d" % (MOST_RUNS if limit is None else limit))
-    return Slice((start, stop, b"BYSCORE", *order, *bounds), limit, offset)
-
-
-newest_heads = partial(_slice, b"+inf", b"1", (b"REV",))
-"""Return the heads of the newest runs beyond an offset, newest first; of all for the limit None."""
-newest_bodies = partial(_slice, b"-inf", b"-1", ())
-"""Return the bodies of the newest runs, newest first."""
-oldest_heads = partial(_slice, b"1", b"+inf", ())
-"""Return the heads of the oldest runs, oldest first."""
-oldest_bodies = partial(_slice, b"-1", b"-inf", (b"REV",))
-"""Return the bodies of the oldest runs, oldest first."""
-
-
-def body_at(order: bytes) -> Slice:
-    """Return the body of the run of an order."""
-    return Slice((b"-" + order, b"-" + order, b"BYSCORE"), is_open=True)
-
-
-def heads_after(order: bytes, limit: int) -> Slice:
-    """Return the heads, with their orders, of the runs after an order, oldest first."""
-    bounds = (b"LIMIT", b"0", b"%d" % limit)
-    return Slice((b"(" + order, b"+inf", b"BYSCORE", *bounds), is_open=True).with_scores()
-
-
-def bodies_after(order: bytes, limit: int) -> Slice:
-    """Return the bodies of the runs after an order, oldest first."""
-    return Slice((b"(-" + order, b"-inf", b"BYSCORE", b"REV", b"LIMIT", b"0", b"%d" % limit), is_open=True)

@@ -32,6 +32,7 @@ TOUCH_SESSION: Final = _text_of("_index", "_session", "touch_session")
 DELETE_SESSION: Final = _text_of("_index", "_session", "delete_session")
 DELETE_RUN: Final = _text_of("_index", "_session", "_runs", "delete_run")
 GET_RUN: Final = _text_of("get_run")
+GET_CHANGES: Final = _text_of("get_changes")
 LIST_SESSION: Final = _text_of("_index", "list_session")
 UNLIST_SESSIONS: Final = _text_of("unlist_sessions")
 REPAIR_INDEX: Final = _text_of("repair_index")
@@ -143,6 +144,28 @@ def unlist_sessions_arguments(entries: Mapping[bytes, bytes]) -> Arguments:
 def get_run_arguments(run_id: bytes, fields: Iterable[bytes]) -> Arguments:
     """Return ARGV of `get_run`."""
     return (run_id, *fields)
+
+
+MOST_RUNS_COMPARED: Final = 2000
+"""Longest session of which changes are looked for: about two milliseconds of the server's time."""
+
+MOST_CHANGED_BYTES: Final = 2**20
+"""Most bytes of changed runs that a script returns: beyond it, all is better read natively."""
+
+
+def get_changes_arguments(
+    rev: int, born: bytes, since: int, limit: int | None, *, has_bodies: bool
+) -> Arguments:
+    """Return ARGV of `get_changes`: what is held, and which of the newest runs are wanted."""
+    return (
+        b"%d" % rev,
+        born,
+        b"%d" % since,
+        optional_number(limit),
+        b"1" if has_bodies else b"",
+        b"%d" % MOST_RUNS_COMPARED,
+        b"%d" % MOST_CHANGED_BYTES,
+    )
 
 
 def optional_number(number: int | None) -> bytes:

@@ -165,7 +165,9 @@ def _read_field(
     if key is not None:
         sections.setdefault(name, {})[key] = codec.unpack(packed)
     elif name in TEXT_FIELDS:
-        session[name] = _text(packed.decode(), name).decode()
+        session[name] = packed.decode()
+        if name != "workflow_name":
+            encoded_id(session[name], name)
     elif name in TIME_FIELDS:
         session[name] = unix_seconds(stored_number(packed), name)
     elif packed == codec.EMPTY_DICT:

@@ -1,8 +1,10 @@
-"""What a session object was loaded as or last saved as: its changes are measured against this."""
+"""What was read of a session; and what an object was loaded as, which its changes are measured against."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from .run_members import StoredRun
@@ -12,7 +14,7 @@ SNAPSHOT: Final = "_snapshot"
 """The attribute of session objects that holds their snapshot; objects made new have none."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """The stored session as of one revision."""
 
@@ -20,10 +22,40 @@ class Snapshot:
     born: bytes
     fields: Fields = field(repr=False)
     """Without those that the scripts keep."""
-    runs: dict[str, StoredRun] = field(repr=False)
-    """By their ids, oldest first."""
+    stored: Sequence[StoredRun] = field(repr=False)
+    """The runs, oldest first."""
     limit: int | None = None
     """How many of the newest runs were loaded, None for all."""
+    since: int = -1
+    """The version of the last write of which all orders are known: own writes do not tell them."""
+
+    @cached_property
+    def runs(self) -> Mapping[str, StoredRun]:
+        """The runs by their ids."""
+        return {stored.run_id: stored for stored in self.stored}
+
+
+@dataclass(eq=False)
+class Reading:
+    """What a read found of a session, as of one moment; nothing in it is ever changed."""
+
+    n_runs: int
+    rev: int
+    born: bytes
+    fields: Mapping[bytes, Any]
+    """The stored fields, or those asked for; then None stands for one that is not stored."""
+    runs: Sequence[StoredRun]
+    """Those asked for, oldest first; without bodies or orders if none were."""
+
+    @property
+    def version(self) -> int:
+        """The version that runs have which were written as of this moment."""
+        return self.rev - int(self.born)
+
+    @cached_property
+    def by_version(self) -> Mapping[bytes, StoredRun]:
+        """The runs by order and version: who has the same of a run has the same run."""
+        return {run.token: run for run in self.runs if run.token}
 
 
 class FoundRun(NamedTuple):

@@ -22,7 +22,7 @@ from sessioncache.operations.context import Context, Operation
 from sessioncache.operations.index import checked
 from sessioncache.operations.index_reader import look_request
 from sessioncache.operations.read import get_session as load_session
-from sessioncache.operations.read import parse_reply
+from sessioncache.operations.reply import parse_reply
 from sessioncache.operations.sessions import set_updated_at
 from sessioncache.transport.batch import send_all
 from sessioncache.transport.flow import Flow

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from agno.db.base import SessionType
 from agno.db.utils import validate_pagination
@@ -20,9 +20,11 @@ from sessioncache.operations.context import Context
 from sessioncache.operations.index import DAMAGE, Entries, optional_text
 from sessioncache.operations.index_reader import GROWTH, LARGEST_READ, SPARE, IndexReader, look_request
 from sessioncache.operations.listing import packed_text
-from sessioncache.operations.read import build_session, newest_runs, parse_reply, read_request
+from sessioncache.operations.read import build_session
 from sessioncache.operations.read import get_session as load_session
+from sessioncache.operations.reply import Lookup, parse_reply, read_request
 from sessioncache.storage import keys
+from sessioncache.storage.run_range import RunRange
 from sessioncache.storage.session_hash import field_name
 from sessioncache.transport.batch import send_all
 from sessioncache.transport.flow import Flow
@@ -189,14 +191,14 @@ class _Listing:
 
 def whole_request(ctx: Context, session_id: str, limit: int | None = None) -> Request:
     """Return the request that reads one of many sessions with its newest runs."""
-    return read_request(ctx, session_id, newest_runs(limit), tolerates=DAMAGE)
+    return read_request(ctx, session_id, RunRange(limit), tolerates=DAMAGE)
 
 
 def built(ctx: Context, limit: int | None, session_id: str, reply: list[Any]) -> SessionRecord | None:
     """Return the session of a reply, None if it is gone."""
-    reading = parse_reply(session_id, reply, newest_runs(limit))
-    session: SessionRecord | None = reading and build_session(ctx, session_id, reading, limit)
-    return session
+    lookup = Lookup(ctx, session_id, RunRange(limit))
+    lookup.take(reply)
+    return None if lookup.reading is None else cast("SessionRecord", build_session(lookup, lookup.reading))
 
 
 _TEXTS: Final = ("user_id", "workflow_id")

@@ -11,13 +11,13 @@ import json
 import time
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 from agno.db.utils import HISTORY_SKIP_STATUSES, CustomJSONEncoder, deserialize_run, get_run_type
 
-from sessioncache.errors import InvalidArgumentError, UnserializableError
+from sessioncache.errors import DamagedRunError, InvalidArgumentError, UnserializableError
 from sessioncache.models import WorkflowRunOutput
-from sessioncache.storage.adapters import LoadBody
+from sessioncache.models.lazy import LoadBody, Source
 
 from .ids import as_id, with_ids
 
@@ -41,10 +41,39 @@ def plain(value: Any, path: str) -> Any:
 class RunRecord:
     """One run: the head at hand, the body loaded on first use."""
 
-    def __init__(self, head: dict[str, Any], load_body: LoadBody, *, is_unreadable: bool = False) -> None:
+    def __init__(self, head: dict[str, Any], load_body: LoadBody) -> None:
         self.head = head
-        self.is_unreadable = is_unreadable
         self._load_body = load_body
+
+    @classmethod
+    def pending(cls, source: Source) -> Self:
+        """Return a run that reads its source when it is first looked at."""
+        record = cls.__new__(cls)
+        vars(record)["_source"] = source
+        return record
+
+    _source: Source | None = None
+
+    @cached_property
+    def head(self) -> dict[str, Any]:
+        """The light part; of a head that does not decode there is the run_id."""
+        source = cast("Source", self._source)
+        try:
+            head, self._load_body = source.read()
+        except DamagedRunError as exc:
+            self._load_body = cast("LoadBody", source.read)
+            return {"run_id": exc.run_id}
+        return dict(head)
+
+    @property
+    def untouched_source(self) -> Source | None:
+        """Return None: runs of agno are saved one by one, whoever has looked at them."""
+        return None
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Return whether only the run_id could be read."""
+        return self.head.keys() == {"run_id"}
 
     @classmethod
     def of(
@@ -82,19 +111,9 @@ class RunRecord:
         return record
 
     @classmethod
-    def from_head(cls, head: dict[str, Any], load_body: LoadBody) -> Self:
-        """Return a run of its head and a function that decodes the body."""
-        return cls(head, load_body)
-
-    @classmethod
     def from_head_only(cls, head: dict[str, Any]) -> Self:
         """Return a run without a body."""
         return cls(head, dict)
-
-    @classmethod
-    def unreadable(cls, run_id: str, fail: LoadBody) -> Self:
-        """Return a run that calls `fail`, which raises, if more than its run_id is used."""
-        return cls({"run_id": run_id}, fail, is_unreadable=True)
 
     @property
     def run_id(self) -> Any:
@@ -117,6 +136,7 @@ class RunRecord:
     @cached_property
     def body(self) -> dict[str, Any]:
         """Return what is not in the head; raise DamagedRunError if it does not decode."""
+        _ = self.head
         return dict(self._load_body())
 
     @property

@@ -192,7 +192,9 @@ def reassign_session_owner(
     Checked and written as one: if the session changes between, it is checked again.
     """
     while True:
-        session: SessionRecord | None = yield from load_session(ctx, session_id, user_id=previous_user_id)
+        session: SessionRecord | None = yield from load_session(
+            ctx, session_id, user_id=previous_user_id, validates=True
+        )
         if session is None or any(run.head.get("status") in ACTIVE for run in session.runs):
             return False
         try:

@@ -1,0 +1,161 @@
+"""What a process holds of sessions that it has read: readings, until memory is short or the process forks."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from math import inf
+from threading import Lock
+from time import monotonic
+from typing import Any, Final, NamedTuple
+
+from sessioncache.storage.run_range import RunRange
+from sessioncache.storage.snapshot import Reading
+
+STAMPS: Final = 1024
+"""Sessions share as many times of their last own write; one that shares it is only validated more often."""
+
+RUN_OVERHEAD: Final = 400
+"""Bytes that a held run takes besides its members: four objects, and its places in a list and in a dict."""
+
+COPY_OVERHEAD: Final = 4096
+"""Bytes that a held session takes besides fields and runs."""
+
+FIELD_OVERHEAD: Final = 250
+"""Bytes that a held field takes besides its name and its value."""
+
+
+class NearCacheInfo(NamedTuple):
+    """What a near cache did, and what it holds. Each lookup counts in one of the first four."""
+
+    hits: int
+    """Answered from memory, with no round trip (`max_staleness`)."""
+    validated_hits: int
+    """Answered from memory: Redis said that nothing had changed."""
+    delta_reads: int
+    """Answered from memory and what Redis said had changed."""
+    misses: int
+    """Read from Redis, whole."""
+    bytes_held: int
+    evictions: int
+    """Sessions that were dropped because others needed the memory."""
+
+
+@dataclass(slots=True, eq=False)
+class Copy:
+    """A reading that is held."""
+
+    reading: Reading
+    asked_at: float
+    """When the lookup began that last found the reading to be true, by the monotonic clock."""
+    deadline: float
+    """When the session expires, if nobody extends its lifetime."""
+    made: dict[str, Any] = field(default_factory=dict)
+    """What was made of the reading, to be used again."""
+    made_bytes: int = 0
+
+    @property
+    def size(self) -> int:
+        """Return how many bytes are held, rounded up."""
+        fields, runs = self.reading.fields, self.reading.runs
+        n_bytes = sum(map(len, fields)) + sum(map(len, fields.values()))
+        n_bytes += sum(len(head) + len(body) for head, body, _, _ in runs)
+        overhead = COPY_OVERHEAD + FIELD_OVERHEAD * len(fields) + RUN_OVERHEAD * len(runs)
+        return n_bytes + overhead + self.made_bytes
+
+
+Key = tuple[str, RunRange]
+"""A session, and which of its runs are held: each kind of lookup costs what it returns."""
+
+
+class NearCacheStore:
+    """The copies of one cache: those used least lately go first; safe between threads, empty after a fork."""
+
+    def __init__(self, max_bytes: int, max_staleness: float) -> None:
+        self._max_bytes = max_bytes
+        self._max_staleness = max_staleness
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._lock = Lock()
+        self._copies: OrderedDict[Key, Copy] = OrderedDict()
+        self._sizes: dict[Key, int] = {}
+        self._bytes = 0
+        self._written = [-inf] * STAMPS
+        self._counts = dict.fromkeys(NearCacheInfo._fields, 0)
+
+    def _locked(self) -> Lock:
+        if self._pid != os.getpid():  # the lock may be held for ever by a thread that was not forked
+            self._begin()
+        return self._lock
+
+    def get(self, key: Key) -> Copy | None:
+        """Return the copy of a session, None if there is none."""
+        with self._locked():
+            copy = self._copies.get(key)
+            if copy is not None:
+                self._copies.move_to_end(key)
+            return copy
+
+    def put(self, key: Key, copy: Copy) -> None:
+        """Hold a copy, unless one is held that was asked for later."""
+        size = copy.size
+        with self._locked():
+            held = self._copies.get(key)
+            if held is None or held.asked_at <= copy.asked_at:
+                self._copies[key] = copy
+                self._copies.move_to_end(key)
+                self._resize(key, size)
+
+    def add(self, key: Key, copy: Copy, name: str, made: Any, n_bytes: int) -> None:
+        """Keep what was made of a copy beside it: so many bytes."""
+        with self._locked():
+            if self._copies.get(key) is copy:
+                copy.made[name] = made
+                copy.made_bytes += n_bytes
+                self._resize(key, self._sizes[key] + n_bytes)
+
+    def _resize(self, key: Key, size: int) -> None:
+        self._bytes += size - self._sizes.get(key, 0)
+        self._sizes[key] = size
+        while self._bytes > self._max_bytes:
+            self._remove(next(iter(self._copies)))
+            self._counts["evictions"] += 1
+
+    def _remove(self, key: Key) -> None:
+        del self._copies[key]
+        self._bytes -= self._sizes.pop(key)
+
+    def drop(self, key: Key) -> None:
+        """Hold a session no longer."""
+        with self._locked():
+            if key in self._copies:
+                self._remove(key)
+
+    def renew(self, copy: Copy, asked_at: float, deadline: float) -> None:
+        """Note that a copy was found to be true again."""
+        with self._locked():
+            if asked_at > copy.asked_at:
+                copy.asked_at, copy.deadline = asked_at, deadline
+
+    def is_fresh(self, key: Key, copy: Copy, now: float) -> bool:
+        """Return whether a copy may be returned as it is: young, not expired, and not written to here."""
+        is_young = now - copy.asked_at < self._max_staleness and now < copy.deadline
+        return is_young and copy.asked_at > self._written[hash(key[0]) % STAMPS]
+
+    def note_write(self, session_id: str) -> None:
+        """Answer no copy of a session that was asked for before now, without asking again."""
+        with self._locked():
+            self._written[hash(session_id) % STAMPS] = monotonic()
+
+    def count(self, outcome: str) -> None:
+        """Count a lookup: the name of a field of NearCacheInfo."""
+        with self._locked():
+            self._counts[outcome] += 1
+
+    def info(self) -> NearCacheInfo:
+        """Return what was counted, and how much is held."""
+        with self._locked():
+            return NearCacheInfo(**self._counts | {"bytes_held": self._bytes})

@@ -1,0 +1,98 @@
+"""A lookup of a session that the process may hold: of what is held, Redis is asked only what has changed."""
+
+from __future__ import annotations
+
+from math import inf
+from time import monotonic
+from typing import Any
+
+from sessioncache.errors import UnserializableError
+from sessioncache.storage import codec
+from sessioncache.storage.run_range import RunRange
+from sessioncache.storage.snapshot import Reading
+from sessioncache.transport.request import Request
+
+from .changes import changes_request, read_changes
+from .context import Context
+from .near_cache import Copy, NearCacheStore
+from .reply import Lookup
+
+_CONTENT = "content"
+
+
+class NearLookup(Lookup):
+    """A lookup in a near cache: answered from memory if that is allowed, else after one question.
+
+    If the answer is no, the copy is dropped, and the session is read anew, whole.
+    """
+
+    def __init__(
+        self, ctx: Context, near: NearCacheStore, session_id: str, wanted: RunRange, *, validates: bool
+    ) -> None:
+        # Whatever a copy is read for, it is the same copy: with all that others may ask of it.
+        super().__init__(ctx, session_id, wanted._replace(has_orders=True))
+        self._near = near
+        self._key = session_id, self.wanted
+        self._asked_at = monotonic()
+        self.copy = near.get(self._key)
+        if self.copy is not None and not validates and near.is_fresh(self._key, self.copy, self._asked_at):
+            near.count("hits")
+            self.reading, self.is_answered = self.copy.reading, True
+
+    def again(self) -> None:
+        """Look the session up once more: it may be here by now."""
+        super().again()
+        self._asked_at = monotonic()
+
+    def request(self) -> Request:
+        """Return the question for Redis: what has changed of the copy, or what the session is."""
+        if self.copy is not None:
+            return changes_request(self.ctx, self.session_id, self.copy.reading, self.wanted)
+        request = super().request()
+        return request._replace(commands=(*request.commands, (b"PTTL", request.key)))
+
+    def take(self, reply: Any) -> None:
+        """Take the reply to the request; if too much has changed, the next one is for all of it."""
+        if self.copy is None:
+            *whole, ttl = reply
+            super().take(whole)
+            self._near.count("misses")
+            if self.reading is not None:
+                self._hold(self.reading, ttl)
+            return
+        changes = read_changes(self.session_id, reply, self.copy.reading, self.wanted)
+        if changes is None:
+            self._near.drop(self._key)
+            self.copy = None
+            return
+        if changes.reading is self.copy.reading:
+            self._near.count("validated_hits")
+            self._near.renew(self.copy, self._asked_at, self._deadline(changes.ttl))
+        else:
+            self._near.count("delta_reads")
+            self._hold(changes.reading, changes.ttl)
+        self.reading, self.is_answered = changes.reading, True
+
+    def _hold(self, reading: Reading, ttl: int) -> None:
+        self.copy = Copy(reading, self._asked_at, self._deadline(ttl))
+        self._near.put(self._key, self.copy)
+
+    def _deadline(self, ttl: int) -> float:
+        return self._asked_at + ttl / 1000 if ttl >= 0 else inf
+
+    def content(self) -> dict[str, Any]:
+        """Return the fields of the session, decoded: from one packed value from the second time on."""
+        made = self.copy.made if self.copy is not None else {}
+        if _CONTENT in made:
+            return codec.unpack_dict(made[_CONTENT])
+        content = super().content()
+        if self.copy is not None:
+            self._keep(self.copy, content)
+        return content
+
+    def _keep(self, copy: Copy, content: dict[str, Any]) -> None:
+        try:
+            packed = codec.pack(content, "session")
+        except UnserializableError:
+            return  # deeper or larger, all in one, than may be packed
+        self._near.add(self._key, copy, _CONTENT, packed, len(packed))
