@@ -82,7 +82,7 @@ def test_every_method_of_ours_is_called_here(db_class: type) -> None:
     }
 
     missing = OF_THE_BLOCKING_ONE if db_class is AsyncSessionCacheDb else set()
-    assert mine - {"close", "aclose"} == CALLS.keys() - missing
+    assert mine - {"close", "aclose", "near_cache_info"} == CALLS.keys() - missing
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 from threading import Lock
@@ -21,6 +22,10 @@ RUN_OVERHEAD: Final = 400
 
 COPY_OVERHEAD: Final = 4096
 """Bytes that a held session takes besides fields and runs."""
+
+OBJECT_OVERHEAD: Final = 4096
+OBJECT_FACTOR: Final = 4
+"""Bytes that the object of a run takes: some for itself, and so many for each byte packed."""
 
 FIELD_OVERHEAD: Final = 250
 """Bytes that a held field takes besides its name and its value."""
@@ -51,18 +56,31 @@ class Copy:
     """When the lookup began that last found the reading to be true, by the monotonic clock."""
     deadline: float
     """When the session expires, if nobody extends its lifetime."""
-    made: dict[str, Any] = field(default_factory=dict)
-    """What was made of the reading, to be used again."""
-    made_bytes: int = 0
+    content: bytes = b""
+    """The fields, decoded and packed as one value, if they were asked for."""
+    objects: Mapping[str, Mapping[bytes, Any]] = field(default_factory=dict)
+    """Run objects that lookups share, by their kind and the token of the run."""
 
     @property
     def size(self) -> int:
         """Return how many bytes are held, rounded up."""
         fields, runs = self.reading.fields, self.reading.runs
-        n_bytes = sum(map(len, fields)) + sum(map(len, fields.values()))
+        n_bytes = sum(map(len, fields)) + sum(map(len, fields.values())) + len(self.content)
         n_bytes += sum(len(head) + len(body) for head, body, _, _ in runs)
         overhead = COPY_OVERHEAD + FIELD_OVERHEAD * len(fields) + RUN_OVERHEAD * len(runs)
-        return n_bytes + overhead + self.made_bytes
+        return n_bytes + overhead + sum(map(self._size_of, self.objects.values()))
+
+    def _size_of(self, objects: Mapping[bytes, Any]) -> int:
+        runs = map(self.reading.by_version.__getitem__, objects)
+        return sum(OBJECT_OVERHEAD + OBJECT_FACTOR * (len(head) + len(body)) for head, body, _, _ in runs)
+
+    def replaced(self, reading: Reading, asked_at: float, deadline: float) -> Copy:
+        """Return the copy of a later reading, with the objects of those runs that are what they were."""
+        kept = {
+            kind: {token: objects[token] for token in reading.by_version if token in objects}
+            for kind, objects in self.objects.items()
+        }
+        return Copy(reading, asked_at, deadline, objects=kept)
 
 
 Key = tuple[str, RunRange]
@@ -109,13 +127,12 @@ class NearCacheStore:
                 self._copies.move_to_end(key)
                 self._resize(key, size)
 
-    def add(self, key: Key, copy: Copy, name: str, made: Any, n_bytes: int) -> None:
-        """Keep what was made of a copy beside it: so many bytes."""
+    def resize(self, key: Key, copy: Copy) -> None:
+        """Count what was added to a copy."""
+        size = copy.size
         with self._locked():
             if self._copies.get(key) is copy:
-                copy.made[name] = made
-                copy.made_bytes += n_bytes
-                self._resize(key, self._sizes[key] + n_bytes)
+                self._resize(key, size)
 
     def _resize(self, key: Key, size: int) -> None:
         self._bytes += size - self._sizes.get(key, 0)

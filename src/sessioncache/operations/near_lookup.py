@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import inf
 from time import monotonic
 from typing import Any
@@ -9,15 +10,12 @@ from typing import Any
 from sessioncache.errors import UnserializableError
 from sessioncache.storage import codec
 from sessioncache.storage.run_range import RunRange
-from sessioncache.storage.snapshot import Reading
 from sessioncache.transport.request import Request
 
 from .changes import changes_request, read_changes
 from .context import Context
 from .near_cache import Copy, NearCacheStore
-from .reply import Lookup
-
-_CONTENT = "content"
+from .reply import Build, Lookup
 
 
 class NearLookup(Lookup):
@@ -58,41 +56,54 @@ class NearLookup(Lookup):
             super().take(whole)
             self._near.count("misses")
             if self.reading is not None:
-                self._hold(self.reading, ttl)
+                self.copy = Copy(self.reading, self._asked_at, self._deadline(ttl))
+                self._near.put(self._key, self.copy)
             return
         changes = read_changes(self.session_id, reply, self.copy.reading, self.wanted)
         if changes is None:
             self._near.drop(self._key)
             self.copy = None
             return
+        deadline = self._deadline(changes.ttl)
         if changes.reading is self.copy.reading:
             self._near.count("validated_hits")
-            self._near.renew(self.copy, self._asked_at, self._deadline(changes.ttl))
+            self._near.renew(self.copy, self._asked_at, deadline)
         else:
             self._near.count("delta_reads")
-            self._hold(changes.reading, changes.ttl)
+            self.copy = self.copy.replaced(changes.reading, self._asked_at, deadline)
+            self._near.put(self._key, self.copy)
         self.reading, self.is_answered = changes.reading, True
-
-    def _hold(self, reading: Reading, ttl: int) -> None:
-        self.copy = Copy(reading, self._asked_at, self._deadline(ttl))
-        self._near.put(self._key, self.copy)
 
     def _deadline(self, ttl: int) -> float:
         return self._asked_at + ttl / 1000 if ttl >= 0 else inf
 
     def content(self) -> dict[str, Any]:
         """Return the fields of the session, decoded: from one packed value from the second time on."""
-        made = self.copy.made if self.copy is not None else {}
-        if _CONTENT in made:
-            return codec.unpack_dict(made[_CONTENT])
+        if self.copy is not None and self.copy.content:
+            return codec.unpack_dict(self.copy.content)
         content = super().content()
         if self.copy is not None:
-            self._keep(self.copy, content)
+            with suppress(UnserializableError):  # deeper or larger, all in one, than may be packed
+                self.copy.content = codec.pack(content, "session")
+            self._near.resize(self._key, self.copy)
         return content
 
-    def _keep(self, copy: Copy, content: dict[str, Any]) -> None:
-        try:
-            packed = codec.pack(content, "session")
-        except UnserializableError:
-            return  # deeper or larger, all in one, than may be packed
-        self._near.add(self._key, copy, _CONTENT, packed, len(packed))
+    def objects(self, kind: str, build: Build) -> list[Any]:
+        """Return what `build` makes of each run, oldest first; what may be shared is made once, and kept."""
+        runs = self.reading.by_version if self.reading else {}
+        if self.copy is None or len(runs) < len(self.copy.reading.runs):
+            return super().objects(kind, build)
+        known, made = self.copy.objects.get(kind, {}), {}
+        found = []
+        for token, stored in runs.items():
+            if token in known:
+                found.append(known[token])
+                continue
+            new, may_be_shared = build(stored)
+            found.append(new)
+            if may_be_shared:
+                made[token] = new
+        if made:
+            self.copy.objects = {**self.copy.objects, kind: {**known, **made}}
+            self._near.resize(self._key, self.copy)
+        return found

@@ -29,7 +29,22 @@ def get_session(
     last_n_runs: int | None = None,
     validates: bool = False,
 ) -> Flow[Any]:
-    """Load a session with all runs or the newest; None if it does not exist for this user.
+    """Load a session with all runs or the newest; None if it does not exist for this user."""
+    lookup = yield from find_session(
+        ctx, session_id, user_id=user_id, last_n_runs=last_n_runs, validates=validates
+    )
+    return lookup and build_session(lookup)
+
+
+def find_session(
+    ctx: Context,
+    session_id: str,
+    *,
+    user_id: str | None = None,
+    last_n_runs: int | None = None,
+    validates: bool = False,
+) -> Flow[Lookup | None]:
+    """Look a session up, with all runs or the newest; None if it does not exist for this user.
 
     Who is going to save it `validates`: it is as it is now, whatever the near cache may return.
     """
@@ -40,7 +55,7 @@ def get_session(
     reading = yield from look_up(lookup, user_id)
     if reading is None or (user_id is not None and reading.fields.get(b"user_id") != user_id.encode()):
         return None
-    return build_session(lookup, reading)
+    return lookup
 
 
 def get_sessions(
@@ -59,7 +74,7 @@ def get_sessions(
             replies = yield from send_all(ctx, [request for _, request in requests])
         for lookup, reply in zip(unanswered, replies, strict=True):
             lookup.take(reply)
-    return [lookup.reading and build_session(lookup, lookup.reading) for lookup in lookups]
+    return [*map(build_session, lookups)]
 
 
 def read(
@@ -105,8 +120,11 @@ def send_read(ctx: Context, session_id: str, request: Request, user_id: str | No
     return reply
 
 
-def build_session(lookup: Lookup, reading: Reading) -> Any:
-    """Return the session object of a reading of all fields and the newest runs."""
+def build_session(lookup: Lookup) -> Any:
+    """Return the session object of a lookup of all fields and the newest runs, None if it found none."""
+    reading = lookup.reading
+    if reading is None:
+        return None
     adapter = lookup.ctx.settings.adapter
     runs = [*map(adapter.run_class.pending, reading.runs)]
     session = adapter.session_class(**lookup.content(), runs=runs)

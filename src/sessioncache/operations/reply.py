@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from sessioncache import validation
 from sessioncache.errors import ReplyMismatchError
 from sessioncache.storage.keys import session_keys
-from sessioncache.storage.run_members import MEMBERS_PER_RUN
+from sessioncache.storage.run_members import MEMBERS_PER_RUN, StoredRun
 from sessioncache.storage.run_range import NO_RUNS, RunRange
 from sessioncache.storage.session_hash import SCHEMA, are_numbers, from_fields, of_another_version
 from sessioncache.storage.snapshot import Reading
@@ -66,6 +66,10 @@ def not_about(session_id: str) -> ReplyMismatchError:
     return ReplyMismatchError(f"the reply is not about session {session_id!r}", session_id=session_id)
 
 
+Build = Callable[[StoredRun], tuple[Any, bool]]
+"""What makes an object of a run, and says whether lookups may share it."""
+
+
 class Lookup:
     """One session that is looked up: what to ask for, until it is answered."""
 
@@ -92,6 +96,10 @@ class Lookup:
         """Take the reply to the request."""
         self.reading = parse_reply(self.session_id, reply, self.wanted, self._fields)
         self.is_answered = True
+
+    def objects(self, kind: str, build: Build) -> list[Any]:
+        """Return what `build` makes of each run that was found, oldest first."""
+        return [build(stored)[0] for stored in (self.reading.runs if self.reading else ())]
 
     def content(self) -> dict[str, Any]:
         """Return the fields of the session that was found, decoded."""

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 from agno.db.base import AsyncBaseDb, BaseDb
 from agno.db.redis import RedisDb
 
+from sessioncache.operations.context import near_cache_of
 from sessioncache.options import Options
 from sessioncache.transport.awaited import AsyncTransport
 
@@ -57,8 +58,12 @@ def _awaited(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+_PLAIN = {"near_cache_info"}
+"""What is known without asking Redis, and is not awaited."""
+
+
 def _awaited_session_calls() -> dict[str, Callable[..., Any]]:
-    public = (name for name in vars(SessionCalls) if not name.startswith("_"))
+    public = (name for name in vars(SessionCalls) if not name.startswith("_") and name not in _PLAIN)
     return {name: _awaited(getattr(SessionCalls, name)) for name in public}
 
 
@@ -113,6 +118,7 @@ class AsyncSessionCacheDb(_AwaitedSessionCalls, SessionCalls, _RedisDbInThreads)
         self.transport, self.settings = connect(
             AsyncTransport, redis_client, db_url, db_prefix, expire, options
         )
+        self.near = near_cache_of(self.settings)
         self.legacy = legacy_if(read_legacy)
         self.blocking: RedisDb | None = None
         if blocking_client is not None or db_url is not None:

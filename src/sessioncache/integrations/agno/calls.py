@@ -12,6 +12,7 @@ from agno.run.status_persist import RunPersistOutcome
 
 from sessioncache.errors import RunTooLargeError
 from sessioncache.operations.context import Context, Operation
+from sessioncache.operations.near_cache import NearCacheInfo, NearCacheStore
 from sessioncache.options import Settings
 from sessioncache.transport.flow import Flow
 
@@ -54,14 +55,26 @@ class SessionCalls:
 
     transport: Any
     settings: Settings
+    near: NearCacheStore | None
+    """What this process holds of sessions; None if it holds none."""
     legacy: Legacy | None
     """Where sessions are read through from; None if they are not."""
 
     def _run(self, operation: Operation[..., Any], *args: Any, **kwargs: Any) -> Any:
         name = operation.__name__
         legacy = self.legacy if self.legacy is not None and self.legacy.may_be_left else None
-        ctx = Context(topology=self.transport.topology, settings=self.settings, name=name, elsewhere=legacy)
+        ctx = Context(
+            topology=self.transport.topology,
+            settings=self.settings,
+            name=name,
+            near=self.near,
+            elsewhere=legacy,
+        )
         return self.transport.run(_warning_of_large_runs(operation(ctx, *args, **kwargs)))
+
+    def near_cache_info(self) -> NearCacheInfo | None:
+        """Return what the near cache of this process did and holds; None if there is none."""
+        return None if self.near is None else self.near.info()
 
     @takes_ids(_none)
     def get_session(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from sessioncache.errors import InvalidArgumentError
-from sessioncache.options import Options, Settings, check_options
+from sessioncache.options import NearCache, Options, Settings, check_options
 from sessioncache.storage.codec import MAX_PACKED_BYTES
 from sessioncache.transport.awaited import AsyncTransport
 from sessioncache.transport.blocking import BlockingTransport
@@ -20,6 +20,7 @@ C = TypeVar("C", BlockingTransport, AsyncTransport)
 _DEFAULTS: Final[Options] = {
     "touch_on_read": True,  # a run begins with a read: no lifetime ends within a run that is shorter
     "mark_deletions": True,
+    "near_cache": NearCache(),  # a run begins with a read of the whole session
     "max_run_bytes": MAX_PACKED_BYTES,  # agno keeps images and videos within runs
 }
 

@@ -6,6 +6,7 @@ from typing import Any, Unpack
 
 from agno.db.redis import RedisDb
 
+from sessioncache.operations.context import near_cache_of
 from sessioncache.options import Options
 from sessioncache.transport.blocking import BlockingTransport
 
@@ -50,6 +51,7 @@ class SessionCacheDb(SessionCalls, RedisDb):  # type: ignore[misc]  # agno's two
         self.transport, self.settings = connect(
             BlockingTransport, redis_client, db_url, db_prefix, expire, options
         )
+        self.near = near_cache_of(self.settings)
         self.legacy = legacy_if(read_legacy)
         super().__init__(
             id=id,

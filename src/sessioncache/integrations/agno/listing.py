@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 from agno.db.base import SessionType
 from agno.db.utils import validate_pagination
@@ -198,7 +198,8 @@ def built(ctx: Context, limit: int | None, session_id: str, reply: list[Any]) ->
     """Return the session of a reply, None if it is gone."""
     lookup = Lookup(ctx, session_id, RunRange(limit))
     lookup.take(reply)
-    return None if lookup.reading is None else cast("SessionRecord", build_session(lookup, lookup.reading))
+    session: SessionRecord | None = build_session(lookup)
+    return session
 
 
 _TEXTS: Final = ("user_id", "workflow_id")

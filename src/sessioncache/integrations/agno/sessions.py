@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from agno.db.base import SessionType
 
@@ -12,16 +12,15 @@ from sessioncache.operations import sessions as stored_sessions
 from sessioncache.operations import upsert
 from sessioncache.operations.context import Context
 from sessioncache.operations.pages import WHOLE, read_until
+from sessioncache.operations.read import build_session, find_session
 from sessioncache.operations.read import get_session as load_session
 from sessioncache.operations.read import get_sessions as load_sessions
 from sessioncache.storage.snapshot import snapshot_of
 from sessioncache.transport.flow import Flow
 
 from .adapter import SessionRecord
+from .history import ACTIVE, runs_of
 from .run_record import RunRecord
-
-ACTIVE: Final = frozenset({"PENDING", "RUNNING", "PAUSED"})
-"""Statuses of runs that keep a session from changing hands."""
 
 
 def get_session(
@@ -37,15 +36,18 @@ def get_session(
     If fewer of the newest `runs_limit` count as history, further round trips read back until as many do.
     """
     limit = None if runs_limit is not None and runs_limit < 0 else runs_limit
-    session: SessionRecord | None = yield from load_session(
-        ctx, session_id, user_id=user_id, last_n_runs=limit
-    )
-    if session is None:
+    lookup = yield from find_session(ctx, session_id, user_id=user_id, last_n_runs=limit)
+    if lookup is None:
         return None
+    record: SessionRecord = build_session(lookup)
+    if deserialize and runs_limit is None:
+        session = record.deserialized(session_type, with_runs=False)
+        session.runs = runs_of(lookup, session)
+        return session
     if runs_limit is not None:
-        yield from _fill_up(ctx, session, runs_limit)
-        session.runs = session.context_runs(runs_limit)
-    return session.deserialized(session_type) if deserialize else session.row()
+        yield from _fill_up(ctx, record, runs_limit)
+        record.runs = record.context_runs(runs_limit)
+    return record.deserialized(session_type) if deserialize else record.row()
 
 
 def _fill_up(ctx: Context, session: SessionRecord, limit: int) -> Flow[None]:
