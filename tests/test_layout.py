@@ -56,7 +56,7 @@ def test_saved_again_they_are_as_before(cache: Any, caches: Caches, admin: redis
         cache.upsert_session(loaded)
 
         fields_after, members_after = raw(admin, caches, data["session_id"])
-        changing = {b"rev": b"", b"updated_at": b""}
+        changing = {b"rev": b"", b"updated_at": b"", b"changes": b""}
         assert members_after == members
         assert fields_after | changing == fields | changing
         assert cache.get_session(data["session_id"]) == loaded
@@ -129,7 +129,9 @@ def test_the_fields_are_as_documented(cache: Any, caches: Caches, admin: redis.R
 
     fields, _ = raw(admin, caches)
     born = int(fields.pop(b"born"))
-    assert int(fields.pop(b"rev")) > born
+    rev = int(fields.pop(b"rev"))
+    assert rev > born
+    assert fields.pop(b"changes") == b";%d:;%d" % (born, rev)
     assert int(fields.pop(b"updated_at")) > 0
     assert fields == {
         b"session_id": b"s",

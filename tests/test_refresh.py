@@ -274,6 +274,7 @@ def test_a_damaged_run_keeps_its_name_and_is_not_saved(
 ) -> None:
     key = f"{caches.prefix}:{{s}}:runs"
     order = round(admin.zscore(key, "ir1") * 2**60)
+    writer.upsert_run("s", a_run("r1", 2, content="changed"))
     admin.zremrangebyscore(key, order, order)
     admin.zadd(key, {b"h:0:damaged": order})
     writer.upsert_run("s", a_run("r3", 9))

@@ -34,13 +34,23 @@ def changes_request(
 ) -> Request:
     """Return the request for what has changed of a session, of which some of the newest runs are known.
 
-    `since` is the version of the last runs that are known with their orders: by default, the reading's.
+    `since` is the revision as of which their orders are known: by default, that of the reading.
     """
-    since = known.version if since is None else since
     arguments = get_changes_arguments(
-        known.rev, known.born, since, wanted.limit, has_bodies=wanted.has_bodies
+        known.rev,
+        known.born,
+        known.rev if since is None else since,
+        _first_order(known, wanted),
+        has_bodies=wanted.has_bodies,
     )
     return _GET_CHANGES.call(session_keys(ctx.settings.prefix, session_id), arguments, writes=False)
+
+
+def _first_order(known: Reading, wanted: RunRange) -> bytes:
+    """Return the order from which on all runs are known: what changes before it does not come into sight."""
+    if len(known.runs) == known.n_runs or not known.by_order:
+        return b"0"
+    return next(iter(known.by_order))
 
 
 def read_changes(session_id: str, reply: Any, known: Reading, wanted: RunRange) -> Changes | None:
@@ -61,15 +71,18 @@ def read_changes(session_id: str, reply: Any, known: Reading, wanted: RunRange) 
 
 def _changed(session_id: str, reply: Any, known: Reading, wanted: RunRange) -> Reading | None:
     match reply:
-        case [row, int(n_members), bytes(tokens), parts] if fits(_HASH, row) and fits(_MEMBERS, parts):
+        case [row, int(n_members), gone, parts] if (
+            fits(_HASH, row) and fits(_MEMBERS, gone) and fits(_MEMBERS, parts) and len(parts) % 3 == 0
+        ):
             reading = parse_reply(session_id, [row, n_members])
-            runs = _joined(session_id, tokens.split(), parts, known)
         case _:
             raise scripts.mismatch(session_id)
-    if reading is None or runs is None or not wanted.has_all(reading.n_runs, len(runs)):
+    if reading is None:
         return None
-    reading.runs, reading.by_version = list(runs.values()), runs
-    return reading
+    runs = _joined(session_id, known, gone, parts)
+    left = reading.n_runs if wanted.limit is None else min(wanted.limit, reading.n_runs)
+    reading.runs = runs[max(0, len(runs) - left) :]
+    return reading if len(reading.runs) == left else None
 
 
 _HASH: Final = (b"HGETALL", b"")
@@ -77,15 +90,15 @@ _MEMBERS: Final = (b"ZRANGE", b"")
 
 
 def _joined(
-    session_id: str, tokens: Sequence[bytes], parts: Sequence[bytes], known: Reading
-) -> dict[bytes, StoredRun] | None:
-    """Return the runs of the tokens, oldest first; None if one of them was neither known nor sent."""
-    changed = {
-        token: StoredRun(head, body, token.partition(b":")[0], session_id)
-        for token, head, body in zip(parts[::3], parts[1::3], parts[2::3], strict=True)
-    }
-    found = {**known.by_version, **changed}
-    try:
-        return {token: found[token] for token in reversed(tokens)}
-    except KeyError:
-        return None
+    session_id: str, known: Reading, gone: Sequence[bytes], parts: Sequence[bytes]
+) -> list[StoredRun]:
+    """Return what was known with what has changed, oldest first."""
+    runs = dict(known.by_order)
+    for order in gone:
+        runs.pop(order, None)
+    n_left = len(runs)
+    for order, head, body in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+        runs[order] = StoredRun(head, body, order, session_id)
+    if len(runs) == n_left:
+        return list(runs.values())
+    return [runs[order] for order in sorted(runs, key=int)]

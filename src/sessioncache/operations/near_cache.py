@@ -59,7 +59,7 @@ class Copy:
     content: bytes = b""
     """The fields, decoded and packed as one value, if they were asked for."""
     objects: Mapping[str, Mapping[bytes, Any]] = field(default_factory=dict)
-    """Run objects that lookups share, by their kind and the token of the run."""
+    """Run objects that lookups share, by their kind and the order of the run."""
 
     @property
     def size(self) -> int:
@@ -71,13 +71,15 @@ class Copy:
         return n_bytes + overhead + sum(map(self._size_of, self.objects.values()))
 
     def _size_of(self, objects: Mapping[bytes, Any]) -> int:
-        runs = map(self.reading.by_version.__getitem__, objects)
+        runs = map(self.reading.by_order.__getitem__, objects)
         return sum(OBJECT_OVERHEAD + OBJECT_FACTOR * (len(head) + len(body)) for head, body, _, _ in runs)
 
     def replaced(self, reading: Reading, asked_at: float, deadline: float) -> Copy:
         """Return the copy of a later reading, with the objects of those runs that are what they were."""
+        was = self.reading.by_order
+        same = [order for order, run in reading.by_order.items() if was.get(order) is run]
         kept = {
-            kind: {token: objects[token] for token in reading.by_version if token in objects}
+            kind: {order: objects[order] for order in same if order in objects}
             for kind, objects in self.objects.items()
         }
         return Copy(reading, asked_at, deadline, objects=kept)

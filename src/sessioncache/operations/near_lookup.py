@@ -90,19 +90,19 @@ class NearLookup(Lookup):
 
     def objects(self, kind: str, build: Build) -> list[Any]:
         """Return what `build` makes of each run, oldest first; what may be shared is made once, and kept."""
-        runs = self.reading.by_version if self.reading else {}
+        runs = self.reading.by_order if self.reading else {}
         if self.copy is None or len(runs) < len(self.copy.reading.runs):
             return super().objects(kind, build)
         known, made = self.copy.objects.get(kind, {}), {}
         found = []
-        for token, stored in runs.items():
-            if token in known:
-                found.append(known[token])
+        for order, stored in runs.items():
+            if order in known:
+                found.append(known[order])
                 continue
             new, may_be_shared = build(stored)
             found.append(new)
             if may_be_shared:
-                made[token] = new
+                made[order] = new
         if made:
             self.copy.objects = {**self.copy.objects, kind: {**known, **made}}
             self._near.resize(self._key, self.copy)

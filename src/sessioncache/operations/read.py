@@ -135,5 +135,4 @@ def build_session(lookup: Lookup) -> Any:
 def snapshot_from(reading: Reading, limit: int | None) -> Snapshot:
     """Return the snapshot of a reading of all fields."""
     own = {name: value for name, value in reading.fields.items() if name not in CONTROL_FIELDS}
-    since = reading.rev - int(reading.born)
-    return Snapshot(reading.rev, reading.born, own, reading.runs, limit, since)
+    return Snapshot(reading.rev, reading.born, own, reading.runs, limit, since=reading.rev)

@@ -262,7 +262,7 @@ def _take_snapshot(save: _Save, written: Sequence[WriteResult]) -> None:
     before = [loaded.rev if loaded else int(born), *(result.rev for result in written)]
     is_alone = all(result.rev_before == rev for result, rev in zip(written, before, strict=False))
     rev = written[-1].rev if is_alone else (loaded.rev if loaded else 0)
-    limit, since = (loaded.limit, loaded.since) if loaded else (None, -1)
+    limit, since = (loaded.limit, loaded.since) if loaded else (None, 0)
     stored = _stored_now(save, written, born)
     vars(save.session)[SNAPSHOT] = Snapshot(rev, born, save.fields, stored, limit, since)
     save.session.updated_at = written[-1].updated_at

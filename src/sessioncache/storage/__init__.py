@@ -13,6 +13,9 @@ tag of its own puts all keys in one slot:
         born     rev at creation: tells a session that was made anew from the old one
         count    runs stored                   seq     runs ever added
         schema   version of this layout
+        changes  the last writes, in up to 512 bytes: for each `;<rev before it>:<orders of runs it wrote or
+                 removed>`, and at the end `;<rev>`; who holds what was read as of one of these revisions
+                 reads only those runs. Runs removed by max_runs, the oldest ones, are not in it
         deleted  <until, in ms>:<who>: the mark of a deletion, if caches leave one, alone in `meta` for a day;
                  it stays if the session is made anew
 

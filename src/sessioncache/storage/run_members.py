@@ -28,10 +28,6 @@ MAX_ATTEMPT: Final = 2**53
 """Attempts are compared as doubles, in the scripts."""
 
 
-_LONGEST_START: Final = 40
-"""Most bytes of a head ahead of what is packed: two numbers of 16 digits, and what divides them."""
-
-
 class StoredRun(NamedTuple):
     """The two members that hold a run, as they are in the sorted set; its place in it, and whose it is."""
 
@@ -45,12 +41,6 @@ class StoredRun(NamedTuple):
     def version(self) -> bytes:
         """Return as of which write of its session the run is what it is; raise ValueError for no head."""
         return _split_head(self.head)[1]
-
-    @property
-    def token(self) -> bytes:
-        """Return order and version, as the script of changes does; empty if either is not known."""
-        _, colon, rest = self.head[:_LONGEST_START].partition(b":")
-        return b"%b:%b" % (self.order, rest.partition(b":")[0]) if colon and self.order else b""
 
     @property
     def run_id(self) -> str:

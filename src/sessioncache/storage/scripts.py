@@ -25,12 +25,12 @@ def _text_of(*names: str) -> bytes:
     return b"\n".join((_LUA / f"{name}.lua").read_bytes() for name in names)
 
 
-UPSERT_SESSION: Final = _text_of("_index", "_session", "_runs", "_upsert", "upsert_session")
-IMPORT_SESSION: Final = _text_of("_index", "_session", "_runs", "_upsert", "_once", "upsert_session")
-UPSERT_RUNS: Final = _text_of("_index", "_session", "_runs", "_upsert", "upsert_runs")
-TOUCH_SESSION: Final = _text_of("_index", "_session", "touch_session")
-DELETE_SESSION: Final = _text_of("_index", "_session", "delete_session")
-DELETE_RUN: Final = _text_of("_index", "_session", "_runs", "delete_run")
+UPSERT_SESSION: Final = _text_of("_index", "_changes", "_session", "_runs", "_upsert", "upsert_session")
+IMPORT_SESSION: Final = _text_of("_index", "_changes", "_session", "_runs", "_upsert", "_once", "upsert_session")
+UPSERT_RUNS: Final = _text_of("_index", "_changes", "_session", "_runs", "_upsert", "upsert_runs")
+TOUCH_SESSION: Final = _text_of("_index", "_changes", "_session", "touch_session")
+DELETE_SESSION: Final = _text_of("_index", "_changes", "_session", "delete_session")
+DELETE_RUN: Final = _text_of("_index", "_changes", "_session", "_runs", "delete_run")
 GET_RUN: Final = _text_of("get_run")
 GET_CHANGES: Final = _text_of("get_changes")
 LIST_SESSION: Final = _text_of("_index", "list_session")
@@ -146,24 +146,20 @@ def get_run_arguments(run_id: bytes, fields: Iterable[bytes]) -> Arguments:
     return (run_id, *fields)
 
 
-MOST_RUNS_COMPARED: Final = 2000
-"""Longest session of which changes are looked for: about two milliseconds of the server's time."""
-
 MOST_CHANGED_BYTES: Final = 2**20
 """Most bytes of changed runs that a script returns: beyond it, all is better read natively."""
 
 
 def get_changes_arguments(
-    rev: int, born: bytes, since: int, limit: int | None, *, has_bodies: bool
+    rev: int, born: bytes, since: int, first_order: bytes, *, has_bodies: bool
 ) -> Arguments:
-    """Return ARGV of `get_changes`: what is held, and which of the newest runs are wanted."""
+    """Return ARGV of `get_changes`: what is held, since which revision, and what is wanted of which runs."""
     return (
         b"%d" % rev,
         born,
         b"%d" % since,
-        optional_number(limit),
+        first_order,
         b"1" if has_bodies else b"",
-        b"%d" % MOST_RUNS_COMPARED,
         b"%d" % MOST_CHANGED_BYTES,
     )
 

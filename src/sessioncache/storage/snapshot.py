@@ -26,8 +26,8 @@ class Snapshot:
     """The runs, oldest first."""
     limit: int | None = None
     """How many of the newest runs were loaded, None for all."""
-    since: int = -1
-    """The version of the last write of which all orders are known: own writes do not tell them."""
+    since: int = 0
+    """The last revision as of which the orders of all runs are known: own writes do not tell them."""
 
     @cached_property
     def runs(self) -> Mapping[str, StoredRun]:
@@ -47,15 +47,10 @@ class Reading:
     runs: Sequence[StoredRun]
     """Those asked for, oldest first; without bodies or orders if none were."""
 
-    @property
-    def version(self) -> int:
-        """The version that runs have which were written as of this moment."""
-        return self.rev - int(self.born)
-
     @cached_property
-    def by_version(self) -> Mapping[bytes, StoredRun]:
-        """The runs by order and version: who has the same of a run has the same run."""
-        return {run.token: run for run in self.runs if run.token}
+    def by_order(self) -> Mapping[bytes, StoredRun]:
+        """The runs by their orders, oldest first; without those of which it is not known."""
+        return {run.order: run for run in self.runs if run.order}
 
 
 class FoundRun(NamedTuple):

@@ -1,4 +1,4 @@
--- Put ahead of the scripts that write a session, after _index.lua.
+-- Put ahead of the scripts that write a session, after _index.lua and _changes.lua.
 --
 -- KEYS[1]   the session's meta (hash)        KEYS[2]  its runs (sorted set)
 -- KEYS[3..] indexes the session is listed in (sorted sets); none where they live on other servers
@@ -48,7 +48,7 @@ end
 -- Return the stored session as a table, or nil, the status that says why not, and what it is about.
 local function open()
   local f = redis.call('HMGET', meta,
-    'rev', 'born', 'count', 'seq', 'user_id', 'workflow_id', 'updated_at', 'schema', 'session_id', 'deleted')
+    'rev', 'born', 'count', 'seq', 'user_id', 'workflow_id', 'updated_at', 'schema', 'session_id', 'deleted', 'changes')
   if f[8] and f[8] ~= '1' then return nil, 'version' end
   deletion = f[10]
   local members, gone = redis.call('ZCARD', runs), deleter() and 'deleted' or 'absent'
@@ -61,6 +61,7 @@ local function open()
   if is_foreign then return nil, 'owner' end
   if ARGV[3] ~= '' and ARGV[3] ~= f[1] then return nil, 'conflict', f[1] end
   s.rev_text, s.was, s.born_text, s.user_id, s.workflow_id, s.updated_at = f[1], f[1], f[2], f[5], f[6], f[7]
+  s.changes = f[11]
   return s
 end
 
@@ -83,12 +84,14 @@ local function list(s)
   end
 end
 
--- Write the counters of a changed session: the first write of every script. A revision is new even where
--- a failover lost later ones: it is the server's clock, in microseconds, and more than the one before.
-local function bump(s)
+-- Write the counters of a changed session, and the orders of those runs that it writes or removes: the first write of
+-- every script. A revision is new even where a failover lost later ones: it is the server's clock, in microseconds,
+-- and more than the one before.
+local function bump(s, orders)
   s.rev, s.updated_at = math.max(s.rev + 1, microseconds), now[1]
   s.rev_text = exact(s.rev)
-  redis.call('HSET', meta, 'rev', s.rev_text, 'count', exact(s.count), 'seq', exact(s.seq), 'updated_at', now[1])
+  redis.call('HSET', meta, 'rev', s.rev_text, 'count', exact(s.count), 'seq', exact(s.seq), 'updated_at', now[1],
+    'changes', changes(s, orders))
 end
 
 local function refused(status, ...) return {status, ARGV[5], ...} end

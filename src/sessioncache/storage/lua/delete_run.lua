@@ -10,7 +10,7 @@ if run == false then return refused('damaged') end
 local reply = answer(s)
 if run then
   s.count = s.count - 1
-  bump(s)
+  bump(s, {run.score})
   redis.call('ZREM', runs, 'i' .. ARGV[7])
   remove(run.score)
   expire(s.count > 0)

@@ -14,7 +14,7 @@ if not found then return refusal end
 local had_runs = s.count > 0
 local placed, full = place(s, found, first)
 if not placed then return full end
-bump(s)
+bump(s, orders_of(found))
 set(SET, first - 1)
 put(s, found, first)
 trim(s, tonumber(ARGV[7]))

@@ -49,7 +49,7 @@ if not s then
 end
 local placed, full = place(s, found, first)
 if not placed then return full end
-bump(s)
+bump(s, orders_of(found))
 remove_dicts()
 set(SET, set_end)
 for i = set_end + 1, remove_end, CHUNK do
