@@ -59,11 +59,13 @@ def read_changes(session_id: str, reply: Any, known: Reading, wanted: RunRange) 
     Raises ReplyMismatchError if the reply is not about this session.
     """
     match reply:
+        case [stored_id, int(ttl)] if stored_id == session_id.encode():
+            return Changes(known, ttl)
+        case [stored_id, int(ttl), *changed] if stored_id == session_id.encode():
+            reading = _changed(session_id, changed, known, wanted)
+            return None if reading is None else Changes(reading, ttl)
         case []:
             return None
-        case [stored_id, int(ttl), *changed] if stored_id == session_id.encode():
-            reading = _changed(session_id, changed, known, wanted) if changed else known
-            return None if reading is None else Changes(reading, ttl)
         case [bytes(), int(), *_]:
             raise not_about(session_id)
     raise scripts.mismatch(session_id)

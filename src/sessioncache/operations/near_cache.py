@@ -154,8 +154,9 @@ class NearCacheStore:
                 self._remove(key)
 
     def renew(self, copy: Copy, asked_at: float, deadline: float) -> None:
-        """Note that a copy was found to be true again."""
+        """Note, and count, that a copy was found to be true again."""
         with self._locked():
+            self._counts["validated_hits"] += 1
             if asked_at > copy.asked_at:
                 copy.asked_at, copy.deadline = asked_at, deadline
 

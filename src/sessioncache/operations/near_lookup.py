@@ -28,7 +28,8 @@ class NearLookup(Lookup):
         self, ctx: Context, near: NearCacheStore, session_id: str, wanted: RunRange, *, validates: bool
     ) -> None:
         # Whatever a copy is read for, it is the same copy: with all that others may ask of it.
-        super().__init__(ctx, session_id, wanted._replace(has_orders=True))
+        wanted = wanted if wanted.has_orders else wanted._replace(has_orders=True)
+        super().__init__(ctx, session_id, wanted)
         self._near = near
         self._key = session_id, self.wanted
         self._asked_at = monotonic()
@@ -66,7 +67,6 @@ class NearLookup(Lookup):
             return
         deadline = self._deadline(changes.ttl)
         if changes.reading is self.copy.reading:
-            self._near.count("validated_hits")
             self._near.renew(self.copy, self._asked_at, deadline)
         else:
             self._near.count("delta_reads")

@@ -8,7 +8,6 @@ from typing import Any
 from sessioncache import validation
 from sessioncache.errors import InvalidArgumentError
 from sessioncache.storage.run_range import NO_RUNS, RunRange
-from sessioncache.storage.session_hash import CONTROL_FIELDS
 from sessioncache.storage.snapshot import SNAPSHOT, Reading, Snapshot
 from sessioncache.transport.batch import send_all
 from sessioncache.transport.flow import Flow
@@ -126,7 +125,7 @@ def build_session(lookup: Lookup) -> Any:
     if reading is None:
         return None
     adapter = lookup.ctx.settings.adapter
-    runs = [*map(adapter.run_class.pending, reading.runs)]
+    runs = adapter.run_class.pending_all(reading.runs)
     session = adapter.session_class(**lookup.content(), runs=runs)
     vars(session)[SNAPSHOT] = snapshot_from(reading, lookup.wanted.limit)
     return session
@@ -134,5 +133,4 @@ def build_session(lookup: Lookup) -> Any:
 
 def snapshot_from(reading: Reading, limit: int | None) -> Snapshot:
     """Return the snapshot of a reading of all fields."""
-    own = {name: value for name, value in reading.fields.items() if name not in CONTROL_FIELDS}
-    return Snapshot(reading.rev, reading.born, own, reading.runs, limit, since=reading.rev)
+    return Snapshot(reading.rev, reading.born, reading.fields, reading.runs, limit, reading.rev)

@@ -38,6 +38,10 @@ class Run(Protocol):
     def is_unreadable(self) -> bool:
         """Return whether only its run_id could be read, and nothing was assigned."""
 
+    @classmethod
+    def pending_all(cls, sources: Sequence[Source]) -> Sequence[Self]:
+        """Return a run of each source."""
+
     def head_dict(self) -> dict[str, Any]:
         """Return the light part; at least run_id, created_at, user_id, workflow_id, session_id."""
 

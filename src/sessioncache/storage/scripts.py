@@ -26,7 +26,9 @@ def _text_of(*names: str) -> bytes:
 
 
 UPSERT_SESSION: Final = _text_of("_index", "_changes", "_session", "_runs", "_upsert", "upsert_session")
-IMPORT_SESSION: Final = _text_of("_index", "_changes", "_session", "_runs", "_upsert", "_once", "upsert_session")
+IMPORT_SESSION: Final = _text_of(
+    "_index", "_changes", "_session", "_runs", "_upsert", "_once", "upsert_session"
+)
 UPSERT_RUNS: Final = _text_of("_index", "_changes", "_session", "_runs", "_upsert", "upsert_runs")
 TOUCH_SESSION: Final = _text_of("_index", "_changes", "_session", "touch_session")
 DELETE_SESSION: Final = _text_of("_index", "_changes", "_session", "delete_session")

@@ -8,26 +8,30 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from .run_members import StoredRun
-from .session_hash import Fields
+from .session_hash import CONTROL_FIELDS, Fields
 
 SNAPSHOT: Final = "_snapshot"
 """The attribute of session objects that holds their snapshot; objects made new have none."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Snapshot:
-    """The stored session as of one revision."""
+    """The stored session as of one revision; nothing in it is ever changed."""
 
     rev: int
     born: bytes
-    fields: Fields = field(repr=False)
-    """Without those that the scripts keep."""
+    stored_fields: Mapping[bytes, bytes] = field(repr=False)
     stored: Sequence[StoredRun] = field(repr=False)
     """The runs, oldest first."""
     limit: int | None = None
     """How many of the newest runs were loaded, None for all."""
     since: int = 0
     """The last revision as of which the orders of all runs are known: own writes do not tell them."""
+
+    @cached_property
+    def fields(self) -> Fields:
+        """The fields without those that the scripts keep."""
+        return {name: value for name, value in self.stored_fields.items() if name not in CONTROL_FIELDS}
 
     @cached_property
     def runs(self) -> Mapping[str, StoredRun]:

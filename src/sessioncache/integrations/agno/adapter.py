@@ -144,7 +144,7 @@ class SessionRecord:
         if loaded is not None:
             known = {item.name.encode() for item in dataclasses.fields(session)} | _ALWAYS_KNOWN
             fields = {n: value for n, value in loaded.fields.items() if n.partition(b".")[0] in known}
-            vars(session)[SNAPSHOT] = dataclasses.replace(loaded, fields=fields, stored=())
+            vars(session)[SNAPSHOT] = dataclasses.replace(loaded, stored_fields=fields, stored=())
 
 
 class AgnoAdapter:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, Self, cast
 
@@ -51,6 +51,11 @@ class RunRecord:
         record = cls.__new__(cls)
         vars(record)["_source"] = source
         return record
+
+    @classmethod
+    def pending_all(cls, sources: Sequence[Source]) -> list[Self]:
+        """Return a run of each source."""
+        return [*map(cls.pending, sources)]
 
     _source: Source | None = None
 
