@@ -5,7 +5,7 @@ stored, because its outcome is unknown. It reads them back, whole, and compares;
 the other processes, of which it knows how many runs were acknowledged at least. The server is a private
 redis-server with its AOF on (fsync always); half of the processes reach it through a proxy.
 
-    lost    an acknowledged write that is not there, or something older in its place
+    lost    an acknowledged write that is not there, or something older in its place: a stale answer, too
     wrong   any other answer that cannot be: of another session, out of order, never written, "no session",
             or an exception that is not of this library
 
@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sessioncache import (
+    NearCache,
     OutcomeUnknownError,
     SessionCache,
     UnavailableError,
@@ -50,6 +51,8 @@ RUNS = 150
 """Runs after which a session is compared for the last time but one, and another begun in its place."""
 KEPT_SESSIONS = 20
 """Finished sessions of a process that are kept until the end and compared then; the oldest are deleted."""
+NEAR_BYTES = 2**20
+"""Memory of a near cache: too little for all sessions, so that some are dropped."""
 FAULT_EVERY = 1.0
 REPEATED = 0.5
 """Writes of unknown outcome that are repeated at once; the others stay unknown."""
@@ -102,8 +105,8 @@ class SharedState:
 class Worker:
     """One process: writes its own sessions, reads its own and those of the others."""
 
-    def __init__(self, url: str, number: int, shared: SharedState) -> None:
-        self.cache = SessionCache.from_url(url, timeout=TIMEOUT, ttl=24 * 3600)
+    def __init__(self, url: str, number: int, shared: SharedState, near_cache: NearCache | None) -> None:
+        self.cache = SessionCache.from_url(url, timeout=TIMEOUT, ttl=24 * 3600, near_cache=near_cache)
         self.number = number
         self.shared = shared
         self.counts: Counter[str] = Counter()
@@ -252,16 +255,26 @@ def session_name(place: int, generation: int) -> str:
     return f"p{place}-{generation}"
 
 
-def run_worker(url: str, number: int, shared: SharedState, end: float, seed: int, pipe: Any) -> None:
+def run_worker(
+    url: str,
+    number: int,
+    shared: SharedState,
+    end: float,
+    seed: int,
+    near_cache: NearCache | None,
+    pipe: Any,
+) -> None:
     """Work until the end, wait for the server to be left in peace, compare, and report."""
     logging.getLogger("sessioncache").setLevel(logging.CRITICAL)
     random.seed(f"{seed} {number}")
-    worker = Worker(url, number, shared)
+    worker = Worker(url, number, shared, near_cache)
     with worker.cache:
         worker.work_until(end)
         pipe.send("done")
         pipe.recv()
         worker.compare_all()
+        if (info := worker.cache.near_cache_info()) is not None:
+            worker.counts.update({f"near cache: {name}": count for name, count in info._asdict().items()})
         pipe.send((worker.counts, worker.longest))
 
 
@@ -337,6 +350,9 @@ def main() -> int:
     parser.add_argument(
         "--seed", type=int, default=random.SystemRandom().randrange(2**32), help="what is drawn"
     )
+    parser.add_argument(
+        "--near-cache", action="store_true", help="let each process hold what it reads, in a small near cache"
+    )
     options = parser.parse_args()
     print(
         f"seed {options.seed}: what is drawn is drawn again with --seed; what the machine does is not",
@@ -346,13 +362,16 @@ def main() -> int:
     config = {"appendonly": "yes", "appendfsync": "always"}
     with RedisServer(unix=False, config=config) as server, FaultProxy(server.socket_path) as proxy:
         nemesis = Nemesis(server, proxy)
-        counts, longest = soak(nemesis, options.seconds, options.processes, options.seed)
+        near_cache = NearCache(NEAR_BYTES) if options.near_cache else None
+        counts, longest = soak(nemesis, options.seconds, options.processes, options.seed, near_cache)
         partial = len(partial_sessions(server.client()))
     print_table(options, nemesis.done, counts, longest, partial)
     return 1 if counts["lost"] or counts["wrong"] or partial else 0
 
 
-def soak(nemesis: Nemesis, seconds: float, processes: int, seed: int) -> tuple[Counter[str], float]:
+def soak(
+    nemesis: Nemesis, seconds: float, processes: int, seed: int, near_cache: NearCache | None
+) -> tuple[Counter[str], float]:
     """Let processes work while the nemesis strikes; return their counts, and the longest call."""
     context = multiprocessing.get_context("spawn")
     shared = SharedState(processes * LIVE_SESSIONS)
@@ -361,7 +380,8 @@ def soak(nemesis: Nemesis, seconds: float, processes: int, seed: int) -> tuple[C
     for number in range(processes):
         url = nemesis.proxy.url if number % 2 else nemesis.server.url
         ours, theirs = context.Pipe()
-        context.Process(target=run_worker, args=(url, number, shared, end, seed, theirs), daemon=True).start()
+        arguments = (url, number, shared, end, seed, near_cache, theirs)
+        context.Process(target=run_worker, args=arguments, daemon=True).start()
         pipes.append(ours)
     nemesis.strike_until(end)
     for step in ("done", "reports"):
@@ -388,6 +408,7 @@ def print_table(
         "compared at the end": f"{counts['compared at the end']:,}",
         "lost": f"{counts['lost']:,}",
         "wrong answers": f"{counts['wrong']:,}",
+        **{name: f"{number:,}" for name, number in counts.items() if name.startswith("near cache")},
         "partial sessions": f"{partial:,}",
         "longest call": f"{longest:.2f} s, timeout {TIMEOUT:g} s",
     }

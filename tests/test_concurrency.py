@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessioncache import SessionCache, SessionConflictError
+from sessioncache import NearCache, SessionCache, SessionConflictError
 from support.samples import a_run, a_session, ids
 
 if TYPE_CHECKING:
@@ -77,13 +77,13 @@ def save_sum(cache: Any, _: int) -> None:
         done += 1
 
 
-def connected(url: str) -> SessionCache:
-    return SessionCache.from_url(url, prefix=PREFIX, ttl=3600, timeout=60)
+def connected(url: str, near_cache: int | None = None) -> SessionCache:
+    return SessionCache.from_url(url, prefix=PREFIX, ttl=3600, timeout=60, near_cache=near_cache)
 
 
 def work(url: str, job: Callable[[Any, int], None], worker: int) -> None:
-    """Begin when the processes of all workers are there."""
-    with connected(url) as cache:
+    """Begin when the processes of all workers are there; every other one has a near cache."""
+    with connected(url, 2**26 if worker % 2 else None) as cache:
         cache.get_session("s")
         _barrier.wait(LONGEST_START)
         job(cache, worker)
@@ -155,13 +155,16 @@ def in_threads(job: Callable[[int], None]) -> None:
         list(pool.map(job, range(WORKERS)))
 
 
-def test_threads_that_share_a_cache_lose_nothing(cache: Any) -> None:
+@pytest.mark.parametrize("near_cache", [None, 100_000, NearCache(max_staleness=60)], ids=str)
+def test_threads_that_share_a_cache_lose_nothing(make_cache: Callable[..., Any], near_cache: Any) -> None:
+    cache = make_cache(near_cache=near_cache)
     cache.upsert_session(a_session("s"))
 
     def append(worker: int) -> None:
         for number in range(20):
             cache.upsert_run("s", a_run(f"{worker}.{number}"))
             assert cache.get_run("s", f"{worker}.{number}").run_id == f"{worker}.{number}"
+            assert f"{worker}.{number}" in ids(cache.get_session("s").runs)
 
     in_threads(append)
 

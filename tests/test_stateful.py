@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 )
 
 from sessioncache import (
+    NearCache,
     SessionConflictError,
     SessionNotFoundError,
     SessionOwnershipError,
@@ -315,9 +316,37 @@ def _newest(found: list[WorkflowRunOutput], last_n: int | None) -> list[Workflow
     return found if last_n is None else found[len(found) - min(last_n, len(found)) :]
 
 
-@pytest.mark.parametrize("server", ["redis", "embedded"], indirect=True)
-def test_any_calls_return_what_a_dict_does(make_cache: Callable[..., Any]) -> None:
+def run_machine(make_cache: Callable[..., Any]) -> None:
     run_state_machine_as_test(
         lambda: CacheMachine(make_cache),
         settings=settings(stateful_step_count=30, suppress_health_check=list(HealthCheck)),
     )
+
+
+@pytest.mark.parametrize("server", ["redis", "embedded"], indirect=True)
+def test_any_calls_return_what_a_dict_does(make_cache: Callable[..., Any]) -> None:
+    run_machine(make_cache)
+
+
+class OthersWrite:
+    """A cache whose sessions another one writes: all calls but lookups are the other's."""
+
+    def __init__(self, reader: Any, writer: Any) -> None:
+        self._reader, self._writer = reader, writer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader if name.startswith("get_") else self._writer, name)
+
+
+@pytest.mark.parametrize("server", ["redis", "embedded"], indirect=True)
+@pytest.mark.parametrize("max_bytes", [30_000, 2**26], ids=["narrow", "wide"])
+def test_a_near_cache_changes_no_answer(make_cache: Callable[..., Any], max_bytes: int) -> None:
+    def make(**options: Any) -> Any:
+        return OthersWrite(make_cache(**options, near_cache=max_bytes), make_cache(**options))
+
+    run_machine(make)
+
+
+@pytest.mark.parametrize("server", ["redis", "embedded"], indirect=True)
+def test_of_own_writes_a_near_cache_is_never_stale(make_cache: Callable[..., Any]) -> None:
+    run_machine(lambda **options: make_cache(**options, near_cache=NearCache(max_staleness=3600)))
