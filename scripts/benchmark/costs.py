@@ -68,12 +68,14 @@ def measure(fixture: Fixture) -> list[Cost]:
             for name, call in _calls(session_id, run_id).items():
                 costs.append(_cost(proxy, cache, name, call))
             costs += _refresh(proxy, cache, session_id)
+            costs += _near(proxy, cache, session_id)
         costs += _listing(fixture, proxy)
     return costs
 
 
-def _cache(proxy: CountingProxy, database: str) -> SessionCache:
-    return SessionCache.from_url(proxy.url.removesuffix("/0") + f"/{DATABASES.index(database)}")
+def _cache(proxy: CountingProxy, database: str, near_cache: int | None = None) -> SessionCache:
+    url = proxy.url.removesuffix("/0") + f"/{DATABASES.index(database)}"
+    return SessionCache.from_url(url, near_cache=near_cache)
 
 
 def _cost(proxy: CountingProxy, cache: SessionCache, name: str, call: Callable[[SessionCache], Any]) -> Cost:
@@ -103,6 +105,21 @@ def _refresh(proxy: CountingProxy, cache: SessionCache, session_id: str) -> list
     proxy.reset()
     cache.refresh(session)
     return [unchanged, Cost("refresh(session), one run added", proxy.round_trips, proxy.bytes_received)]
+
+
+def _near(proxy: CountingProxy, writer: SessionCache, session_id: str) -> list[Cost]:
+    with _cache(proxy, "cache", near_cache=2**28) as cache:
+        cache.get_session(session_id)
+        unchanged = _cost(
+            proxy, cache, "get_session(), near cache, unchanged", lambda c: c.get_session(session_id)
+        )
+        writer.upsert_runs(session_id, systems.new_runs(session_id, 1))
+        proxy.reset()
+        cache.get_session(session_id)
+        return [
+            unchanged,
+            Cost("get_session(), near cache, one run added", proxy.round_trips, proxy.bytes_received),
+        ]
 
 
 def _listing(fixture: Fixture, proxy: CountingProxy) -> list[Cost]:

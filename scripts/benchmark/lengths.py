@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .fixture import Fixture
-from .systems import LAST, SYSTEMS
+from .systems import READ, STORE, SYSTEMS, WHOLE
 from .timing import Sample, measure_all
 
 LENGTHS: Final = (10, 100, 1_000, 10_000)
 QUICK_LENGTHS: Final = LENGTHS[:-1]
 
-TITLES: Final = (f"read the last {LAST} runs", "store one run")
+TITLES: Final = (READ, WHOLE, STORE)
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,10 @@ async def measure(fixture: Fixture, runs: int, without: frozenset[str], seconds:
     """Measure all systems in turn, at one length."""
     points = []
     systems = [name for name in SYSTEMS if name not in without]
-    for number, title in enumerate(TITLES):
-        candidates = [SYSTEMS[name][number](fixture, runs) for name in systems]
+    for title in TITLES:
+        makers = {name: SYSTEMS[name][title] for name in systems if title in SYSTEMS[name]}
+        candidates = [make(fixture, runs) for make in makers.values()]
         fixture.say(f"{title}, {runs:,} runs")
         samples = await measure_all(candidates, seconds)
-        points += [Point(name, title, runs, got) for name, got in zip(systems, samples, strict=True)]
+        points += [Point(name, title, runs, got) for name, got in zip(makers, samples, strict=True)]
     return points

@@ -14,6 +14,7 @@ from .lengths import TITLES, Point
 
 COLORS: Final = {
     "sessioncache": "#c2185b",
+    "near cache": "#8e24aa",
     "agno": "#1565c0",
     "openai-agents": "#2e7d32",
     "json": "#ef6c00",
@@ -21,6 +22,7 @@ COLORS: Final = {
     "socket": "#9e9e9e",
 }
 LABELS: Final = {
+    "near cache": "sessioncache, near cache",
     "agno": "agno RedisDb",
     "openai-agents": "openai-agents RedisSession",
     "json": "a JSON text per session",
@@ -28,7 +30,7 @@ LABELS: Final = {
     "socket": "limit: a socket, same bytes",
 }
 
-SIZE: Final = (9, 3.8)
+SIZE: Final = (12, 3.8)
 """Inches."""
 
 RUNS: Final = {10: "10", 100: "100", 1_000: "1,000", 10_000: "10,000"}
@@ -52,8 +54,12 @@ def draw(points: Sequence[Point], path: Path) -> None:
     for panel, title in zip(panels, TITLES, strict=True):
         _draw_panel(panel, title, [point for point in points if point.title == title])
     panels[0].set_ylabel("a call takes (median)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    lines = {
+        label: line
+        for panel in panels
+        for line, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
     path.write_text(re.sub(r"\n\s+", "\n", path.read_text(encoding="utf-8")), encoding="utf-8")
@@ -69,7 +75,7 @@ def _draw_panel(panel: plt.Axes, title: str, points: Sequence[Point]) -> None:
             label=LABELS.get(system, system),
             marker="o",
             markersize=3,
-            linewidth=2 if system == "sessioncache" else 1.2,
+            linewidth=2 if system in ("sessioncache", "near cache") else 1.2,
             linestyle="--" if LABELS.get(system, "").startswith("limit") else "-",
         )
     panel.set(xscale="log", yscale="log", title=title, xlabel="runs in the session")

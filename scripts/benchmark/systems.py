@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
 
-from sessioncache import WorkflowRunOutput
+from sessioncache import SessionCache, WorkflowRunOutput
 from sessioncache.operations.context import Context
 from sessioncache.operations.upsert import upsert_runs
 from sessioncache.transport.flow import Command
@@ -85,6 +85,19 @@ def cache_replace(fixture: Fixture, runs: int) -> Candidate:
     )
 
 
+def cache_whole(fixture: Fixture, runs: int) -> Candidate:
+    """Read a whole session from sessioncache."""
+    session_id = fixture.session(runs)
+    return Candidate(lambda _: fixture.cache.get_session(session_id))
+
+
+def near_whole(fixture: Fixture, runs: int) -> Candidate:
+    """Read a whole session again from sessioncache with a near cache."""
+    session_id = fixture.session(runs)
+    cache = SessionCache.from_url(fixture.url("cache"), near_cache=2**28)
+    return Candidate(lambda _: cache.get_session(session_id))
+
+
 def agno_last(fixture: Fixture, runs: int) -> Candidate:
     """Read the last turns from agno."""
     from agno.db.base import SessionType  # noqa: PLC0415 - slow to import, may be left out
@@ -92,6 +105,14 @@ def agno_last(fixture: Fixture, runs: int) -> Candidate:
     session_id = fixture.agno_session(runs)
     read = functools.partial(fixture.agno.get_session, session_id, SessionType.WORKFLOW)
     return Candidate(lambda _: read(runs_limit=LAST))
+
+
+def agno_whole(fixture: Fixture, runs: int) -> Candidate:
+    """Read a whole session from agno."""
+    from agno.db.base import SessionType  # noqa: PLC0415 - slow to import, may be left out
+
+    session_id = fixture.agno_session(runs)
+    return Candidate(lambda _: fixture.agno.get_session(session_id, SessionType.WORKFLOW))
 
 
 def agno_add(fixture: Fixture, runs: int) -> Candidate:
@@ -169,6 +190,12 @@ def json_last(fixture: Fixture, runs: int) -> Candidate:
     return Candidate(lambda _: json.loads(fixture.blobs.get(key))["runs"][-LAST:])
 
 
+def json_whole(fixture: Fixture, runs: int) -> Candidate:
+    """Read a whole session that is one JSON text."""
+    key = _blob(fixture, runs)
+    return Candidate(lambda _: json.loads(fixture.blobs.get(key)))
+
+
 def json_add(fixture: Fixture, runs: int) -> Candidate:
     """Add a run to a session in one JSON text: read, append, write."""
     key = _blob(fixture, runs)
@@ -223,12 +250,15 @@ def packed_runs() -> tuple[bytes, ...]:
 
 Maker = Callable[[Fixture, int], Candidate]
 
-SYSTEMS: Final[dict[str, tuple[Maker, Maker]]] = {
-    "sessioncache": (cache_last, cache_add),
-    "agno": (agno_last, agno_add),
-    "openai-agents": (agents_last, agents_add),
-    "json": (json_last, json_add),
-    "redis-py": (bare_last, bare_add),
-    "socket": (socket_last, socket_add),
+READ, WHOLE, STORE = f"read the last {LAST} runs", "read all runs again", "store one run"
+
+SYSTEMS: Final[dict[str, dict[str, Maker]]] = {
+    "sessioncache": {READ: cache_last, WHOLE: cache_whole, STORE: cache_add},
+    "near cache": {WHOLE: near_whole},
+    "agno": {READ: agno_last, WHOLE: agno_whole, STORE: agno_add},
+    "openai-agents": {READ: agents_last, STORE: agents_add},
+    "json": {READ: json_last, WHOLE: json_whole, STORE: json_add},
+    "redis-py": {READ: bare_last, STORE: bare_add},
+    "socket": {READ: socket_last, STORE: socket_add},
 }
-"""Each system's candidates: to read the last runs of a session, to add one."""
+"""What each system does in the panels of the plot."""

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from benchmark.rows import concurrency, history, imports, listing, lookups, memory, processes, writes
+from benchmark.rows import (
+    agno,
+    concurrency,
+    history,
+    imports,
+    listing,
+    lookups,
+    memory,
+    near_cache,
+    processes,
+    writes,
+)
 
 if TYPE_CHECKING:
     from benchmark.comparison import Row
 
 GROUPS: Final[dict[str, tuple[Row, ...]]] = {
     "lookups": lookups.ROWS,
+    "near_cache": near_cache.ROWS,
     "history": history.ROWS,
     "writes": writes.ROWS,
     "listing": listing.ROWS,
@@ -18,6 +30,7 @@ GROUPS: Final[dict[str, tuple[Row, ...]]] = {
     "processes": processes.ROWS,
     "memory": memory.ROWS,
     "imports": imports.ROWS,
+    "agno": agno.ROWS,
 }
 """Parts of the table, in its order."""
 
