@@ -91,20 +91,22 @@ LOOKUPS: dict[str, Callable[[Any], Any]] = {
     "get_workflow_history": lambda cache: cache.get_workflow_history("s", 2),
     "get_workflow_history_context": lambda cache: cache.get_workflow_history_context("s", 2),
     "get_messages": lambda cache: cache.get_messages("s", agent_id="A"),
+    "get_runs of a status": lambda cache: cache.get_runs("s", last_n_runs=1, statuses=["ERROR"]),
+    "get_messages from both ends": lambda cache: cache.get_messages("s", agent_id="A", limit=1),
 }
 
 
 def stored(writer: Any, admin: Any, caches: Caches) -> dict[str, Callable[[], object]]:
     """What others may do to session `s`."""
     return {
-        "a run is new": lambda: writer.upsert_run("s", a_run("r9", 9)),
+        "a run is new": lambda: writer.upsert_run("s", a_run("r99", 99)),
         "a run is new, between others": lambda: writer.upsert_run("s", a_run("r1a", 2)),
         "a run is changed": lambda: writer.upsert_run("s", a_run("r1", 2, content="new", metadata={"k": 1})),
         "a run is deleted": lambda: writer.delete_run("s", "r1"),
-        "the newest is deleted": lambda: writer.delete_run("s", "r2"),
+        "the newest is deleted": lambda: writer.delete_run("s", "r11"),
         "one takes the place of another": lambda: (
-            writer.delete_run("s", "r2"),
-            writer.upsert_run("s", a_run("r2b", 3)),
+            writer.delete_run("s", "r11"),
+            writer.upsert_run("s", a_run("r11b", 12)),
         ),
         "the state is changed": lambda: writer.update_session_state("s", {"k": 2}),
         "renamed": lambda: writer.rename_session("s", "name"),
@@ -121,7 +123,7 @@ def stored(writer: Any, admin: Any, caches: Caches) -> dict[str, Callable[[], ob
         ),
         "trimmed": lambda: caches._sync(
             {"prefix": caches.prefix, "ttl": TTL_SECONDS, "max_runs": 2}
-        ).upsert_run("s", a_run("r9", 9)),
+        ).upsert_run("s", a_run("r99", 99)),
         "runs evicted": lambda: admin.delete(f"{caches.prefix}:{{s}}:runs"),
         "meta evicted": lambda: admin.delete(f"{caches.prefix}:{{s}}:meta"),
         "expired": lambda: [admin.delete(key) for key in admin.keys(f"{caches.prefix}:{{s}}:*")],
@@ -144,7 +146,8 @@ WHAT = list(stored(None, None, None))  # type: ignore[arg-type]
 def test_every_lookup_sees_what_others_did(
     validated: Any, writer: Any, admin: Any, caches: Caches, what: str
 ) -> None:
-    steps = [a_run_of(f"r{n}", a_message(f"m{n}"), at=n + 1) for n in range(3)]
+    steps = [a_run_of(f"r{n}", a_message(f"m{n}", "user" if n else "system"), at=n + 1) for n in range(12)]
+    steps[0].status = "ERROR"
     writer.upsert_session(a_session("s", steps, user_id="u", session_data={"session_state": {"k": 0}}))
     writer.upsert_session(a_session("t", 1))
     for lookup in LOOKUPS.values():
@@ -162,7 +165,8 @@ def test_what_is_stale_is_so_for_a_time_at_most(
     make_cache: Callable[..., Any], writer: Any, admin: Any, caches: Caches, clock: Clock, what: str
 ) -> None:
     cache = make_cache(near_cache=NearCache(max_staleness=STALENESS))
-    writer.upsert_session(a_session("s", 3, user_id="u", session_data={"session_state": {"k": 0}}))
+    runs = [a_run(f"r{n}", n + 1, status="ERROR" if n == 0 else "COMPLETED") for n in range(12)]
+    writer.upsert_session(a_session("s", runs, user_id="u", session_data={"session_state": {"k": 0}}))
     writer.upsert_session(a_session("t", 1))
     before = {name: lookup(cache) for name, lookup in LOOKUPS.items()}
     stored(writer, admin, caches)[what]()

@@ -78,6 +78,12 @@ def test_the_test_of_a_user_passes() -> None:
     run(block_with("def test_"))["test_approvals_are_counted"]()
 
 
+def test_the_near_cache_is_used() -> None:
+    info = run(block_with("NearCache"))["cache"].near_cache_info()
+
+    assert info.misses == 2  # there is no such session: nothing is held
+
+
 @pytest.mark.skipif(importlib.util.find_spec("agno.db") is None, reason="agno is not installed")
 def test_the_workflow_of_agno_is_stored() -> None:
     db = run(block_with("agno"))["db"]

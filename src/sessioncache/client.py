@@ -172,7 +172,8 @@ class SessionCache(BaseCache):
             SessionVersionError: The session is stored in a layout of another version.
 
         Redis:
-            MULTI of HGETALL, ZCARD and 2 ZRANGE; 1 round trip.
+            MULTI of HGETALL, ZCARD and 2 ZRANGE; 1 round trip. With a near cache EVALSHA, for what has changed
+            of a session that is held; 1 round trip, or none (`max_staleness`).
         """
         return self._run(read.get_session, session_id, user_id=user_id, last_n_runs=last_n_runs)
 
@@ -553,8 +554,7 @@ class SessionCache(BaseCache):
             SessionNotFoundError: The session was deleted.
 
         Redis:
-            HMGET; 1 round trip if nothing had changed. Else 2 more: all fields and heads, then the bodies of
-            changed runs.
+            EVALSHA; 1 round trip, and 1 more, as `get_session`, if it has changed in many writes, or by much.
         """
         return self._run(refresh.refresh, session)
 

@@ -34,8 +34,11 @@ def changes_request(
 ) -> Request:
     """Return the request for what has changed of a session, of which some of the newest runs are known.
 
-    `since` is the revision as of which their orders are known: by default, that of the reading.
+    `since` is the revision as of which their orders are known: by default, that of the reading. Of runs from
+    the other end, or beyond some, it is only asked whether anything has changed.
     """
+    if wanted.offset or wanted.is_oldest:
+        since = 0
     arguments = get_changes_arguments(
         known.rev,
         known.born,

@@ -127,18 +127,21 @@ class NearCacheStore:
             if held is None or held.asked_at <= copy.asked_at:
                 self._copies[key] = copy
                 self._copies.move_to_end(key)
-                self._resize(key, size)
+                self._fit(key, size)
 
     def resize(self, key: Key, copy: Copy) -> None:
         """Count what was added to a copy."""
         size = copy.size
         with self._locked():
             if self._copies.get(key) is copy:
-                self._resize(key, size)
+                self._fit(key, size)
 
-    def _resize(self, key: Key, size: int) -> None:
+    def _fit(self, key: Key, size: int) -> None:
+        """Make room for a copy of this size; one that is larger than all there is goes at once, alone."""
         self._bytes += size - self._sizes.get(key, 0)
         self._sizes[key] = size
+        if size > self._max_bytes:
+            self._copies.move_to_end(key, last=False)
         while self._bytes > self._max_bytes:
             self._remove(next(iter(self._copies)))
             self._counts["evictions"] += 1

@@ -155,6 +155,6 @@ def _copy(ctx: Context, old: OldSession, counts: Mapping[str, int | None]) -> Fl
 
 
 def _missing(ctx: Context, record: SessionRecord) -> Flow[list[RunRecord]]:
-    stored: SessionRecord | None = yield from load_session(ctx, record.session_id)
+    stored: SessionRecord | None = yield from load_session(ctx, record.session_id, validates=True)
     known = {run.run_id for run in stored.runs} if stored is not None else set()
     return [run for run in record.runs if run.run_id not in known]
