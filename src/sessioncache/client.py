@@ -172,8 +172,8 @@ class SessionCache(BaseCache):
             SessionVersionError: The session is stored in a layout of another version.
 
         Redis:
-            MULTI of HGETALL, ZCARD and 2 ZRANGE; 1 round trip. With a near cache EVALSHA, for what has changed
-            of a session that is held; 1 round trip, or none (`max_staleness`).
+            MULTI of HGETALL, ZCARD and 2 ZRANGE; 1 round trip. With a near cache EVALSHA, for what has
+            changed of a session that is held; 1 round trip, or none (`max_staleness`).
         """
         return self._run(read.get_session, session_id, user_id=user_id, last_n_runs=last_n_runs)
 
@@ -554,7 +554,7 @@ class SessionCache(BaseCache):
             SessionNotFoundError: The session was deleted.
 
         Redis:
-            EVALSHA; 1 round trip, and 1 more, as `get_session`, if it has changed in many writes, or by much.
+            EVALSHA; 1 round trip, and 1 more, as `get_session`, if it changed in many writes, or by much.
         """
         return self._run(refresh.refresh, session)
 

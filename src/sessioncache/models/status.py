@@ -41,10 +41,10 @@ class _Status:
     """Be the attribute ``status`` of a run: a string that names a member is that member, once assigned."""
 
     def __get__(self, run: Any, owner: type[Any]) -> Any:
-        values = {} if run is None else vars(run)
-        if "status" not in values:  # to be loaded, by __getattr__
-            raise AttributeError(f"{owner.__name__!r} has no attribute 'status'")
-        return values["status"]
+        try:
+            return run.__dict__["status"]
+        except KeyError:  # to be loaded, by __getattr__
+            raise AttributeError("status") from None
 
     def __set__(self, run: Any, value: Any) -> None:
         vars(run)["status"] = RunStatus.parse(value)

@@ -18,12 +18,11 @@ from sessioncache.storage.scripts import (
     list_session_arguments,
     unlist_sessions_arguments,
 )
-from sessioncache.storage.session_hash import stored_number
+from sessioncache.storage.session_hash import stored_time
 from sessioncache.transport.batch import send_all
 from sessioncache.transport.flow import Flow
 from sessioncache.transport.request import Request
 from sessioncache.transport.retry import send
-from sessioncache.validation import unix_seconds
 
 from .context import Context, writing_script
 
@@ -92,7 +91,7 @@ WHEREABOUTS: Final = (b"user_id", b"workflow_id", b"updated_at")
 def read_whereabouts(fields: Sequence[bytes | None]) -> Whereabouts:
     """Return what the WHEREABOUTS fields say; raise ValueError if one does not decode."""
     user_id, workflow_id, updated_at = fields
-    updated = unix_seconds(stored_number(updated_at or b""), "updated_at")
+    updated = stored_time(updated_at or b"")
     return Whereabouts(optional_text(user_id), optional_text(workflow_id), updated)
 
 

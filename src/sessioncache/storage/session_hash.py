@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, TypeGuard
@@ -13,7 +13,7 @@ from sessioncache.errors import (
     SessionVersionError,
     UnserializableError,
 )
-from sessioncache.validation import LARGEST_NUMBER, encoded_id, unix_seconds
+from sessioncache.validation import END_OF_TIME, LARGEST_NUMBER, MAX_ID_BYTES, encoded_id, unix_seconds
 
 from . import codec
 from .packable import at
@@ -125,13 +125,27 @@ def from_fields(fields: Mapping[bytes, bytes], session_id: str, names: Collectio
     """
     session: dict[str, Any] = {}
     sections: dict[str, dict[str, Any]] = {}
-    for raw, packed in fields.items():
-        if raw not in CONTROL_FIELDS:
-            try:
-                _read_field(raw, packed, names, session, sections)
-            except ValueError as exc:
-                message = f"session {session_id!r}: field {raw!r} does not decode"
-                raise DamagedSessionError(message, session_id=session_id) from exc
+    raw = b""
+    try:
+        for raw, packed in fields.items():
+            name, key, read = _place_of(raw)
+            if name not in names and name != STATE:
+                continue
+            if key is not None:
+                sections.setdefault(name, {})[key] = codec.unpack(packed)
+            elif read is not None:
+                session[name] = read(packed, name)
+            elif packed == codec.EMPTY_DICT:
+                sections.setdefault(name, {})
+            else:
+                session[name] = codec.unpack(packed)
+    except ValueError as exc:
+        message = f"session {session_id!r}: field {raw!r} does not decode"
+        raise DamagedSessionError(message, session_id=session_id) from exc
+    return _with_sections(session, sections)
+
+
+def _with_sections(session: dict[str, Any], sections: dict[str, dict[str, Any]]) -> dict[str, Any]:
     for name, section in sections.items():
         session[name] = dict(sorted(section.items()))
     if STATE in session:
@@ -141,39 +155,29 @@ def from_fields(fields: Mapping[bytes, bytes], session_id: str, names: Collectio
 
 
 @lru_cache(maxsize=KNOWN_NAMES)
-def _split_name(raw: bytes) -> tuple[str, str | None]:
-    """Return the name of a field, or its section and key."""
+def _place_of(raw: bytes) -> tuple[str, str | None, Callable[[bytes, str], Any] | None]:
+    """Return the name of a field, or its section and key; and what reads it if it is not packed."""
     name, dot, key = raw.decode(errors="surrogatepass").partition(".")
-    return name, key if dot else None
+    read = _read_text if name in TEXT_FIELDS else stored_time if name in TIME_FIELDS else None
+    return name, key if dot else None, read
 
 
 def section_of(raw: bytes) -> str:
     """Return the name of the session's field that a hash field belongs to."""
-    return _split_name(raw)[0]
+    return _place_of(raw)[0]
 
 
-def _read_field(
-    raw: bytes,
-    packed: bytes,
-    names: Collection[str],
-    session: dict[str, Any],
-    sections: dict[str, dict[str, Any]],
-) -> None:
-    name, key = _split_name(raw)
-    if name not in names and name != STATE:
-        return
-    if key is not None:
-        sections.setdefault(name, {})[key] = codec.unpack(packed)
-    elif name in TEXT_FIELDS:
-        session[name] = packed.decode()
-        if name != "workflow_name":
-            encoded_id(session[name], name)
-    elif name in TIME_FIELDS:
-        session[name] = unix_seconds(stored_number(packed), name)
-    elif packed == codec.EMPTY_DICT:
-        sections.setdefault(name, {})
-    else:
-        session[name] = codec.unpack(packed)
+def _read_text(stored: bytes, name: str) -> str:
+    if name != "workflow_name" and not 0 < len(stored) <= MAX_ID_BYTES:
+        raise ValueError("no id")
+    return stored.decode()
+
+
+def stored_time(stored: bytes, _: str = "") -> int:
+    """Return a stored time in unix seconds; raise ValueError for what is none to the scripts."""
+    if not stored.isdigit() or len(stored) > LONGEST_NUMBER or int(stored) >= END_OF_TIME:
+        raise ValueError("no time")
+    return int(stored)
 
 
 def are_numbers(texts: Sequence[bytes | None]) -> TypeGuard[Sequence[bytes]]:
@@ -181,10 +185,3 @@ def are_numbers(texts: Sequence[bytes | None]) -> TypeGuard[Sequence[bytes]]:
     given = list(filter(None, texts))
     are_digits = len(given) == len(texts) and b"".join(given).isdigit()
     return are_digits and max(map(len, given)) <= LONGEST_NUMBER and max(map(int, given)) <= LARGEST_NUMBER
-
-
-def stored_number(text: bytes) -> int:
-    """Return a stored number; raise ValueError for what is none to the scripts."""
-    if not are_numbers([text]):
-        raise ValueError("no number")
-    return int(text)

@@ -5,16 +5,18 @@
 -- Returns {session_id, PTTL} if nothing has changed; {} if it is better read anew, whole; else {session_id, PTTL, the
 -- fields of meta, ZCARD of runs, orders of runs that are gone, order, head, body, ... of runs that changed}.
 
+local MOST_TEXT = 1024 -- of the field that names the last writes: no script of ours writes as much
+
 local meta, runs = KEYS[1], KEYS[2]
 local f = redis.call('HMGET', meta, 'session_id', 'rev', 'born', 'count', 'changes')
 local members = redis.call('ZCARD', runs)
-if not f[1] or f[3] ~= ARGV[2] or members ~= (tonumber(f[4] or '') or -1) * 3 then return {} end
+if not f[1] or not f[2] or f[3] ~= ARGV[2] or members ~= (tonumber(f[4] or '') or -1) * 3 then return {} end
 local reply = {f[1], redis.call('PTTL', meta)}
 if f[2] == ARGV[1] then return reply end
 
 local text, last = f[5] or '', ';' .. f[2]
 local _, start = string.find(text, ';' .. ARGV[3] .. ':', 1, true)
-if not start or string.sub(text, -#last) ~= last then return {} end
+if not start or #text > MOST_TEXT or string.sub(text, -#last) ~= last then return {} end
 local gone, changed, seen, left = {}, {}, {}, tonumber(ARGV[6])
 for writes in string.gmatch(string.sub(text, start, -#last - 1), ':([^;]*)') do
   for order in string.gmatch(writes, '%d+') do
