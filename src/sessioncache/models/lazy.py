@@ -7,7 +7,6 @@ run.step_results    # calls load_body(); from now on the run is like one that wa
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -80,7 +79,7 @@ class LazyRecord(Record):
         except DamagedRunError as exc:
             values = {"run_id": exc.run_id, _LOAD_BODY: source.read}
         mine = self.__dict__
-        deque(map(mine.setdefault, values, values.values()), maxlen=0)  # the quickest loop there is
+        mine.update(values | mine)  # no other thread comes between: both are one step to the interpreter
         mine.pop(_SOURCE, None)
 
     @classmethod

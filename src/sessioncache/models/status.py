@@ -43,8 +43,8 @@ class _Status:
     def __get__(self, run: Any, owner: type[Any]) -> Any:
         try:
             return run.__dict__["status"]
-        except KeyError:  # to be loaded, by __getattr__
-            raise AttributeError("status") from None
+        except KeyError:  # yet to be loaded
+            return run.__getattr__("status")
 
     def __set__(self, run: Any, value: Any) -> None:
         vars(run)["status"] = RunStatus.parse(value)

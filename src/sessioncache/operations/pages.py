@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from sessioncache.errors import SessionNotFoundError
-from sessioncache.storage.run_members import read_head, read_run
+from sessioncache.storage.adapters import Adapter
+from sessioncache.storage.run_members import StoredRun, read_heads, read_runs
 from sessioncache.storage.run_range import RunRange
 from sessioncache.transport.flow import Flow
 from sessioncache.validation import MOST_RUNS
@@ -26,11 +27,11 @@ class Part(NamedTuple):
     """What is read of runs, and how to build them."""
 
     has_bodies: bool
-    build: Callable[..., Any]
+    build: Callable[[Adapter, Sequence[StoredRun]], Sequence[Any]]
 
 
-HEADS: Final = Part(has_bodies=False, build=read_head)
-WHOLE: Final = Part(has_bodies=True, build=read_run)
+HEADS: Final = Part(has_bodies=False, build=read_heads)
+WHOLE: Final = Part(has_bodies=True, build=read_runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,7 @@ def read_page(
     reading = yield from read(ctx, session_id, wanted, fields)
     if reading is None:
         raise SessionNotFoundError(f"there is no session {session_id!r}", session_id=session_id)
-    adapter = ctx.settings.adapter
-    runs = [part.build(adapter, stored) for stored in reading.runs]
+    runs = list(part.build(ctx.settings.adapter, reading.runs))
     n_bytes = sum(len(stored.head) + len(stored.body) for stored in reading.runs)
     asked = [*map(reading.fields.get, fields)]
     return Page(runs, len(runs), reading.rev, reading.n_runs, n_bytes, asked)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from sessioncache.errors import SessionNotFoundError
 from sessioncache.storage import keys, scripts
-from sessioncache.storage.run_members import StoredRun, read_run
+from sessioncache.storage.run_members import StoredRun, read_run, read_runs
 from sessioncache.storage.run_range import RunRange
 from sessioncache.storage.scripts import Precondition, get_run_arguments
 from sessioncache.storage.snapshot import FoundRun
@@ -87,7 +88,7 @@ START: Final = Position(b"0.5")
 class RunsAfter:
     """Some runs of a session in order, and the position of the last: the next page begins there."""
 
-    runs: list[Any]
+    runs: Sequence[Any]
     last: Position
 
 
@@ -100,6 +101,6 @@ def get_runs_after(ctx: Context, session_id: str, position: Position, page_size:
     reading = yield from read(ctx, session_id, RunRange(size, after=position.order), ())
     if reading is None or position.born not in (None, reading.born):
         raise SessionNotFoundError(f"there is no session {session_id!r}, or no longer", session_id=session_id)
-    runs = [read_run(ctx.settings.adapter, stored) for stored in reading.runs]
+    runs = read_runs(ctx.settings.adapter, reading.runs)
     last = reading.runs[-1].order if runs else position.order
     return RunsAfter(runs, Position(last, reading.born))

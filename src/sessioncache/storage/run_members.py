@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import time
 from typing import Any, Final, NamedTuple
@@ -204,8 +204,17 @@ def read_run(adapter: Adapter, stored: StoredRun) -> Any:
     return adapter.run_class.pending(stored)
 
 
-def read_head(adapter: Adapter, stored: StoredRun) -> Any:
-    """Return a run of its head alone, without a body."""
+def read_runs(adapter: Adapter, stored: Sequence[StoredRun]) -> Sequence[Any]:
+    """Return runs, each as `read_run` does."""
+    return adapter.run_class.pending_all(stored)
+
+
+def read_heads(adapter: Adapter, stored: Sequence[StoredRun]) -> Sequence[Any]:
+    """Return runs of their heads alone, without bodies."""
+    return [_read_head_run(adapter, each) for each in stored]
+
+
+def _read_head_run(adapter: Adapter, stored: StoredRun) -> Any:
     try:
         head = _read_head(stored.head)
     except ValueError:
