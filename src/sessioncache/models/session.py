@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .history import completed_pairs, context_of
 from .messages import agent_runs, last, select_messages, team_runs
+from .pending import PendingRuns, has_no_default_of_runs
 from .record import unix_now, write_nested
 from .runs import WorkflowRunOutput, read_workflow_runs
 
@@ -41,8 +42,9 @@ class WorkflowChatInteraction:
     output: Any
 
 
+@has_no_default_of_runs
 @dataclass
-class WorkflowSession:
+class WorkflowSession(PendingRuns):
     """Hold the metadata of a workflow's session and its runs, oldest first.
 
     If the constructor is given None, ``runs`` and the dicts are empty and the times are now.

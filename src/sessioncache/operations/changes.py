@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from sessioncache.storage import scripts
@@ -27,6 +28,8 @@ class Changes(NamedTuple):
     """The same one if nothing has changed."""
     ttl: int
     """Milliseconds that the session still lives, below 0 for ever."""
+    orders: Collection[bytes] = ()
+    """Those of runs that changed, or that are new or gone; all others are the same objects as before."""
 
 
 def changes_request(
@@ -65,8 +68,7 @@ def read_changes(session_id: str, reply: Any, known: Reading, wanted: RunRange) 
         case [stored_id, int(ttl)] if stored_id == session_id.encode():
             return Changes(known, ttl)
         case [stored_id, int(ttl), *changed] if stored_id == session_id.encode():
-            reading = _changed(session_id, changed, known, wanted)
-            return None if reading is None else Changes(reading, ttl)
+            return _changed(session_id, changed, ttl, known, wanted)
         case []:
             return None
         case [bytes(), int(), *_]:
@@ -74,7 +76,7 @@ def read_changes(session_id: str, reply: Any, known: Reading, wanted: RunRange) 
     raise scripts.mismatch(session_id)
 
 
-def _changed(session_id: str, reply: Any, known: Reading, wanted: RunRange) -> Reading | None:
+def _changed(session_id: str, reply: Any, ttl: int, known: Reading, wanted: RunRange) -> Changes | None:
     match reply:
         case [row, int(n_members), gone, parts] if (
             fits(_HASH, row) and fits(_MEMBERS, gone) and fits(_MEMBERS, parts) and len(parts) % 3 == 0
@@ -86,8 +88,11 @@ def _changed(session_id: str, reply: Any, known: Reading, wanted: RunRange) -> R
         return None
     runs = _joined(session_id, known, gone, parts)
     left = reading.n_runs if wanted.limit is None else min(wanted.limit, reading.n_runs)
-    reading.runs = runs[max(0, len(runs) - left) :]
-    return reading if len(reading.runs) == left else None
+    beyond = list(islice(runs, max(0, len(runs) - left)))
+    for order in beyond:
+        del runs[order]
+    reading.runs, reading.by_order = list(runs.values()), runs
+    return Changes(reading, ttl, {*gone, *parts[::3], *beyond}) if len(runs) == left else None
 
 
 _HASH: Final = (b"HGETALL", b"")
@@ -96,8 +101,8 @@ _MEMBERS: Final = (b"ZRANGE", b"")
 
 def _joined(
     session_id: str, known: Reading, gone: Sequence[bytes], parts: Sequence[bytes]
-) -> list[StoredRun]:
-    """Return what was known with what has changed, oldest first."""
+) -> dict[bytes, StoredRun]:
+    """Return what was known with what has changed, by order, oldest first."""
     runs = dict(known.by_order)
     for order in gone:
         runs.pop(order, None)
@@ -105,5 +110,5 @@ def _joined(
     for order, head, body in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
         runs[order] = StoredRun(head, body, order, session_id)
     if len(runs) == n_left:
-        return list(runs.values())
-    return [runs[order] for order in sorted(runs, key=int)]
+        return runs
+    return {order: runs[order] for order in sorted(runs, key=int)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from threading import Lock
@@ -56,33 +56,44 @@ class Copy:
     """When the lookup began that last found the reading to be true, by the monotonic clock."""
     deadline: float
     """When the session expires, if nobody extends its lifetime."""
+    run_bytes: int = -1
+    """How many bytes the members of its runs have; counted if it is not given."""
     content: bytes = b""
     """The fields, decoded and packed as one value, if they were asked for."""
     objects: Mapping[str, Mapping[bytes, Any]] = field(default_factory=dict)
     """Run objects that lookups share, by their kind and the order of the run."""
+
+    def __post_init__(self) -> None:
+        """Count the bytes of the runs."""
+        if self.run_bytes < 0:
+            self.run_bytes = sum(len(head) + len(body) for head, body, _, _ in self.reading.runs)
 
     @property
     def size(self) -> int:
         """Return how many bytes are held, rounded up."""
         fields, runs = self.reading.fields, self.reading.runs
         n_bytes = sum(map(len, fields)) + sum(map(len, fields.values())) + len(self.content)
-        n_bytes += sum(len(head) + len(body) for head, body, _, _ in runs)
         overhead = COPY_OVERHEAD + FIELD_OVERHEAD * len(fields) + RUN_OVERHEAD * len(runs)
-        return n_bytes + overhead + sum(map(self._size_of, self.objects.values()))
+        objects = sum(
+            OBJECT_OVERHEAD * len(each) + OBJECT_FACTOR * bytes_at(self.reading, each)
+            for each in self.objects.values()
+        )
+        return n_bytes + overhead + self.run_bytes + objects
 
-    def _size_of(self, objects: Mapping[bytes, Any]) -> int:
-        runs = map(self.reading.by_order.__getitem__, objects)
-        return sum(OBJECT_OVERHEAD + OBJECT_FACTOR * (len(head) + len(body)) for head, body, _, _ in runs)
-
-    def replaced(self, reading: Reading, asked_at: float, deadline: float) -> Copy:
-        """Return the copy of a later reading, with the objects of those runs that are what they were."""
-        was = self.reading.by_order
-        same = [order for order, run in reading.by_order.items() if was.get(order) is run]
+    def replaced(self, reading: Reading, orders: Collection[bytes], asked_at: float, deadline: float) -> Copy:
+        """Return the copy of a later reading, in which the runs of some orders are others."""
+        run_bytes = self.run_bytes + bytes_at(reading, orders) - bytes_at(self.reading, orders)
         kept = {
-            kind: {order: objects[order] for order in same if order in objects}
+            kind: {order: objects[order] for order in objects.keys() - orders}
             for kind, objects in self.objects.items()
         }
-        return Copy(reading, asked_at, deadline, objects=kept)
+        return Copy(reading, asked_at, deadline, run_bytes, objects=kept)
+
+
+def bytes_at(reading: Reading, orders: Iterable[bytes]) -> int:
+    """Return how many bytes the runs of some orders have, as far as they were read."""
+    runs = filter(None, map(reading.by_order.get, orders))
+    return sum(len(head) + len(body) for head, body, _, _ in runs)
 
 
 Key = tuple[str, RunRange]

@@ -70,7 +70,7 @@ class NearLookup(Lookup):
             self._near.renew(self.copy, self._asked_at, deadline)
         else:
             self._near.count("delta_reads")
-            self.copy = self.copy.replaced(changes.reading, self._asked_at, deadline)
+            self.copy = self.copy.replaced(changes.reading, changes.orders, self._asked_at, deadline)
             self._near.put(self._key, self.copy)
         self.reading, self.is_answered = changes.reading, True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from sessioncache import validation
@@ -125,8 +126,8 @@ def build_session(lookup: Lookup) -> Any:
     if reading is None:
         return None
     adapter = lookup.ctx.settings.adapter
-    runs = adapter.run_class.pending_all(reading.runs)
-    session = adapter.session_class(**lookup.content(), runs=runs)
+    make_runs = partial(adapter.run_class.pending_all, reading.runs)
+    session = adapter.session_class.pending(make_runs, **lookup.content())
     vars(session)[SNAPSHOT] = snapshot_from(reading, lookup.wanted.limit)
     return session
 

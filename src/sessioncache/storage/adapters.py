@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, Protocol, Self
 
 from sessioncache.errors import InvalidArgumentError
@@ -54,8 +54,9 @@ class Adapter(Protocol):
 
     names: Collection[str]
     """The fields of a session. Stored fields of other names, of a newer version, stay as they are."""
-    session_class: Callable[..., Any]
-    """Called with the fields of a session by name, and its `runs`, a list."""
+    session_class: Any
+    """Called with the fields of a session by name, and its `runs`, a list; or its `pending` with the fields,
+    and a function that makes the runs when they are first asked for."""
     run_class: type[Run]
 
     def to_dict(self, session: Any) -> dict[str, Any]:
@@ -72,7 +73,7 @@ class WorkflowAdapter:
     """The documented classes: WorkflowSession and WorkflowRunOutput."""
 
     names: Collection[str] = frozenset(item.name for item in dataclasses.fields(WorkflowSession)) - {"runs"}
-    session_class: Callable[..., Any] = WorkflowSession
+    session_class: Any = WorkflowSession
     run_class: type[Run] = WorkflowRunOutput
 
     def to_dict(self, session: Any) -> dict[str, Any]:
@@ -94,7 +95,7 @@ class WorkflowAdapter:
 
     def refill(self, session: WorkflowSession, other: WorkflowSession) -> None:
         """Give a session object the fields and runs of another; its list of runs stays the same list."""
-        kept = session.runs
+        kept = session.runs  # made now, if they are pending
         vars(session).update(vars(other))
         if isinstance(kept, list):
             kept[:] = session.runs

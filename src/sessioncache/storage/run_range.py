@@ -49,18 +49,13 @@ class RunRange(NamedTuple):
 
     def fits(self, count: int, slices: Sequence[Sequence[bytes]]) -> bool:
         """Return whether the replies have what they must if the session has so many runs."""
-        sizes = [len(each) for each in slices]
-        if sizes and self.has_orders:
-            n_runs, odd = divmod(sizes[0], 2)
-            sizes[0] = n_runs if not odd else -1
-        if self.after is not None:
-            return len(set(sizes)) == 1
-        return all(self.has_all(count, size) for size in sizes)
-
-    def has_all(self, count: int, size: int) -> bool:
-        """Return whether so many runs are all that are wanted if the session has `count`."""
+        if self.has_orders and slices and len(slices[0]) % 2:
+            return False
+        sizes = {len(each) for each in slices[1:]}
+        sizes |= {len(each) // (2 if self.has_orders else 1) for each in slices[:1]}
         left = max(0, count - self.offset)
-        return size == (left if self.limit is None else min(self.limit, left))
+        expected = left if self.limit is None else min(self.limit, left)
+        return len(sizes) <= 1 if self.after is not None else sizes <= {expected}
 
     def runs(self, session_id: str, slices: Sequence[Sequence[bytes]]) -> list[StoredRun]:
         """Return the runs that the replies hold, oldest first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from agno.db.base import SessionType
@@ -55,6 +56,21 @@ class SessionRecord:
     def __init__(self, *, runs: list[RunRecord], **fields: Any) -> None:
         self.fields = fields
         self.runs = runs
+
+    @cached_property
+    def runs(self) -> list[RunRecord]:
+        """The runs, made now if they were not given."""
+        return self._make_runs()
+
+    @classmethod
+    def pending(cls, make_runs: Callable[[], list[RunRecord]], **fields: Any) -> SessionRecord:
+        """Return the record of a session whose runs are made when they are first asked for."""
+        record = cls(**fields, runs=[])
+        del record.runs
+        record._make_runs = make_runs
+        return record
+
+    _make_runs: Callable[[], list[RunRecord]] = list
 
     @classmethod
     def of(cls, session: Any) -> SessionRecord:
@@ -151,7 +167,7 @@ class AgnoAdapter:
     """The classes of a cache for agno: SessionRecord and RunRecord."""
 
     names: Collection[str] = frozenset({*_COLUMNS, "workflow_name"})
-    session_class: Callable[..., Any] = SessionRecord
+    session_class: Any = SessionRecord
     run_class: type[Run] = RunRecord
 
     def to_dict(self, session: SessionRecord) -> dict[str, Any]:
