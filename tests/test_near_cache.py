@@ -326,6 +326,7 @@ def test_the_price_is_that_of_what_changed(
             a_session("s", [a_run(f"r{n}", n + 1, content="x" * 500) for n in range(length)])
         )
         cache.get_session("s")
+        cache.get_session("s", last_n_runs=0)
         cache.get_session("s")
         proxy.reset()
         assert len(cache.get_session("s").runs) == length
@@ -337,6 +338,11 @@ def test_the_price_is_that_of_what_changed(
         assert cache.get_session("s").runs[length // 2].content == "y" * 500
         assert proxy.round_trips == 1
         assert proxy.bytes_received < 3000
+
+        proxy.reset()
+        assert cache.get_session("s", last_n_runs=0).rev == writer.get_session("s", last_n_runs=0).rev
+        assert proxy.round_trips == 1
+        assert proxy.bytes_received < 1000
 
 
 def test_many_sessions_are_one_round_trip(proxy: CountingProxy, redis_server: RedisServer) -> None:

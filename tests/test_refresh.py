@@ -141,6 +141,25 @@ def test_a_part_stays_the_newest_part(cache: Any, writer: Any, part: Any) -> Non
     assert len(writer.get_session("s").runs) == 7
 
 
+def test_a_run_that_was_not_loaded_takes_no_others_place(cache: Any, writer: Any, part: Any) -> None:
+    """Neither one that changed, nor one of before those that are kept for what was changed here."""
+    part.runs[0].content = "mine"
+    writer.upsert_run("s", a_run("r0", 1, content="changed"))
+    writer.delete_run("s", "r5")
+    cache.refresh(part)
+    assert ids(part.runs) == ["r3", "r4"]
+
+    for number in (7, 8):
+        writer.upsert_run("s", a_run(f"r{number}", number + 1))
+    cache.refresh(part)
+    assert ids(part.runs) == ["r4", "r7", "r8"]
+
+    writer.delete_run("s", "r8")
+    writer.delete_run("s", "r7")
+    cache.refresh(part)
+    assert ids(part.runs) == ["r3", "r4"]
+
+
 def test_metadata_alone_stays_so(cache: Any, writer: Any) -> None:
     cache.upsert_session(a_session("s", 3))
     session = cache.get_session("s", last_n_runs=0)

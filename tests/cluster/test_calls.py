@@ -106,6 +106,19 @@ def test_every_call_finds_the_nodes_by_itself(
     assert CALLS[name](connect(cluster.url)) == ANSWERS.get(name)
 
 
+@pytest.mark.parametrize("name", CALLS)
+def test_every_call_answers_the_same_from_a_near_cache(
+    cluster: RedisCluster, cache: Any, connect: Callable[..., Any], name: str
+) -> None:
+    cache.upsert_session(session("s", runs=2))
+    near = connect(cluster.url, near_cache=2**20)
+    for read in ("get_session", "get_sessions", "get_runs", "get_chat_history"):
+        CALLS[read](near)
+    cache.upsert_run("s", a_run("r2"))
+
+    assert CALLS[name](near) == ANSWERS.get(name)
+
+
 def test_one_node_that_is_known_is_enough(cluster: RedisCluster, connect: Callable[..., Any]) -> None:
     cache = connect(f"redis+cluster://127.0.0.1:{cluster.replicas_of(cluster.masters[0])[0].port}")
     ids = spread_over(cluster)

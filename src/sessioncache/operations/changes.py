@@ -14,6 +14,7 @@ from sessioncache.storage.scripts import get_changes_arguments
 from sessioncache.storage.snapshot import Reading
 from sessioncache.transport.request import Request, Script
 from sessioncache.transport.retry import fits
+from sessioncache.validation import LARGEST_NUMBER
 
 from .context import Context
 from .reply import not_about, parse_reply
@@ -54,6 +55,8 @@ def changes_request(
 
 def _first_order(known: Reading, wanted: RunRange) -> bytes:
     """Return the order from which on all runs are known: what changes before it does not come into sight."""
+    if wanted.limit == 0:
+        return b"%d" % LARGEST_NUMBER
     if len(known.runs) == known.n_runs or not known.by_order:
         return b"0"
     return next(iter(known.by_order))

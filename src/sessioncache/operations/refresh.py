@@ -33,12 +33,20 @@ def refresh(ctx: Context, session: Any) -> Flow[bool]:
         raise InvalidArgumentError(
             "session was neither loaded nor saved: there is nothing to refresh it from"
         )
-    known = Reading(len(loaded.stored), loaded.rev, loaded.born, loaded.fields, loaded.stored)
+    known = _known(loaded)
     reading = yield from _read_changes(ctx, session.session_id, known, loaded)
     if reading is known:
         return False
     _merge(ctx, session, loaded, reading)
     return True
+
+
+def _known(loaded: Snapshot) -> Reading:
+    """Return what was loaded as a reading: of all runs, or of as many of the newest as are loaded."""
+    runs, limit = loaded.stored, loaded.limit
+    is_all = limit is None or len(runs) < limit
+    newest = runs if is_all else runs[len(runs) - (limit or 0) :]
+    return Reading(len(runs) if is_all else -1, loaded.rev, loaded.born, loaded.fields, newest)
 
 
 def _read_changes(ctx: Context, session_id: str, known: Reading, loaded: Snapshot) -> Flow[Reading]:

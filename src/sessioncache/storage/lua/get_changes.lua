@@ -20,6 +20,7 @@ if not start or #text > MOST_TEXT or string.sub(text, -#last) ~= last then retur
 local gone, changed, seen, left = {}, {}, {}, tonumber(ARGV[6])
 for writes in string.gmatch(string.sub(text, start, -#last - 1), ':([^;]*)') do
   for order in string.gmatch(writes, '%d+') do
+    if #order > 16 then return {} end
     if not seen[order] and tonumber(order) >= tonumber(ARGV[4]) then
       seen[order] = true
       local head = redis.call('ZRANGE', runs, order, order, 'BYSCORE')[1]
