@@ -110,11 +110,12 @@ def test_every_call_finds_the_nodes_by_itself(
 def test_every_call_answers_the_same_from_a_near_cache(
     cluster: RedisCluster, cache: Any, connect: Callable[..., Any], name: str
 ) -> None:
-    cache.upsert_session(session("s", runs=2))
+    """Others write meanwhile: a run anew, as it was."""
+    cache.upsert_session(session("s", runs=3))
     near = connect(cluster.url, near_cache=2**20)
     for read in ("get_session", "get_sessions", "get_runs", "get_chat_history"):
         CALLS[read](near)
-    cache.upsert_run("s", a_run("r2"))
+    cache.upsert_run("s", session("s", runs=3).runs[1])
 
     assert CALLS[name](near) == ANSWERS.get(name)
 
