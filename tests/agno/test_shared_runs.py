@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -163,3 +164,20 @@ def test_a_turn_moves_a_part_of_what_it_moved(
             moved[near_cache] = proxy.bytes_received
 
     assert moved[NearCache()] <= moved[None] / 20
+
+
+def test_what_is_counted_as_held_is_held(kind: str, stored: Any, make_db: Callable[..., Any]) -> None:
+    """The objects too: what Python allocates for them is no more."""
+    first = stored.db.get_session("s", user_id="u").runs[0]
+    for number in range(60):
+        run = copy.deepcopy(first)
+        run.run_id, run.content = f"{number}", "x" * 2000
+        stored.db.upsert_run(run, "s", user_id="u")
+    db = make_db()
+    db.get_session("absent")  # connects
+    tracemalloc.start()
+    db.get_session("s", user_id="u")
+    allocated, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert allocated <= db.near_cache_info().bytes_held <= 3 * allocated

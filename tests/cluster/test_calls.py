@@ -314,6 +314,7 @@ def test_saving_and_refreshing_a_session_are_one_request_each(counted: _Counted)
     counted.cache.upsert_session(found)
     assert counted.session_node.round_trips == 1
 
+    counted.cache.refresh(found)  # has the node know the script
     counted.proxies.reset()
     assert counted.cache.refresh(found) is False
     assert counted.proxies.round_trips == 1
