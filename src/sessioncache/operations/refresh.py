@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sessioncache.errors import InvalidArgumentError, SessionNotFoundError
@@ -80,8 +81,8 @@ def _merge(ctx: Context, session: Any, loaded: Snapshot, reading: Reading) -> No
     fields = _merged_fields(dict(reading.fields), loaded.fields, to_fields(adapter.to_dict(session)))
     content = from_fields(fields, session.session_id, adapter.names)
     adapter.refill(session, adapter.session_class(**content, runs=runs))
-    reading.runs = [*beyond.values(), *reading.runs]
-    vars(session)[SNAPSHOT] = snapshot_from(reading, loaded.limit)
+    stored = [*beyond.values(), *reading.runs]
+    vars(session)[SNAPSHOT] = replace(snapshot_from(reading, loaded.limit), stored=stored)
 
 
 def _untouched(runs: Sequence[Any], stored: Sequence[StoredRun]) -> dict[int, Any]:

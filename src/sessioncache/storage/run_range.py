@@ -36,13 +36,9 @@ class RunRange(NamedTuple):
         if self.limit == 0:
             return []
         heads, bodies = _after(self.after) if self.after else _OLDEST if self.is_oldest else _NEWEST
-        window: Words = ()
-        if self.offset or self.limit is not None:
-            window = (
-                b"LIMIT",
-                b"%d" % self.offset,
-                b"%d" % (MOST_RUNS if self.limit is None else self.limit),
-            )
+        most = MOST_RUNS if self.limit is None else self.limit
+        is_part = self.offset or self.limit is not None
+        window = (b"LIMIT", b"%d" % self.offset, b"%d" % most) if is_part else ()
         orders = (b"WITHSCORES",) if self.has_orders else ()
         commands = [(b"ZRANGE", key, *heads, *window, *orders)]
         return [*commands, (b"ZRANGE", key, *bodies, *window)] if self.has_bodies else commands
