@@ -18,7 +18,9 @@ from sessioncache import (
     UnavailableError,
 )
 from sessioncache.operations import near_cache, near_lookup
+from sessioncache.storage.run_range import RunRange
 from sessioncache.storage.scripts import MOST_CHANGED_BYTES
+from sessioncache.storage.snapshot import Reading
 from support.interleaving import another_worker, watched
 from support.samples import a_message, a_run, a_run_of, a_session, ids
 from support.subjects import TTL_SECONDS
@@ -396,6 +398,47 @@ def test_the_sessions_used_least_lately_go_first(make_cache: Callable[..., Any],
     assert cache.near_cache_info().misses == 3
     cache.get_session("b")
     assert cache.near_cache_info().misses == 4
+
+
+def test_a_session_that_is_too_large_drives_no_other_out(make_cache: Callable[..., Any], writer: Any) -> None:
+    writer.upsert_session(a_session("small", 1))
+    writer.upsert_session(a_session("large", [a_run("r", content="x" * 200_000)]))
+    cache = make_cache(near_cache=100_000)
+    for name in ("small", "large", "small", "large"):
+        assert cache.get_session(name) == writer.get_session(name)
+
+    info = cache.near_cache_info()
+    assert (info.misses, info.validated_hits) == (3, 1)
+
+
+def test_an_answer_that_was_asked_for_earlier_replaces_no_later_one() -> None:
+    """Of two threads that read a session, the one that asked first may be done last."""
+    store, key = near_cache.NearCacheStore(2**20, 0), ("s", RunRange(None))
+    earlier, later = (near_cache.Copy(Reading(0, rev, b"1", {}, []), rev, float("inf")) for rev in (1, 2))
+
+    store.put(key, later)
+    store.put(key, earlier)
+
+    assert store.get(key) is later
+
+
+def test_a_write_that_names_no_runs_is_seen_all_the_same(
+    validated: Any, writer: Any, admin: Any, caches: Caches
+) -> None:
+    """One that does not keep the names of runs, as another version might, hides nothing that it wrote."""
+    writer.upsert_session(a_session("s", 3))
+    held = writer.get_session("s")
+    validated.get_session("s")
+    writer.update_session_state("s", {"k": 0})
+    named = admin.hget(f"{caches.prefix}:{{s}}:meta", "changes")
+    writer.upsert_run("s", a_run("r1", 2, content="new"))
+    admin.hset(f"{caches.prefix}:{{s}}:meta", "changes", named)
+
+    for _ in range(2):
+        assert validated.get_session("s").runs[1].content == "new"
+        writer.update_session_state("s", {"k": 1})
+    assert writer.refresh(held)
+    assert held == writer.get_session("s")
 
 
 def test_what_is_counted_as_held_is_held(redis_server: RedisServer) -> None:
