@@ -441,6 +441,20 @@ def test_a_write_that_names_no_runs_is_seen_all_the_same(
     assert held == writer.get_session("s")
 
 
+def test_a_run_at_a_place_that_is_none_is_no_other_error(
+    validated: Any, writer: Any, admin: Any, caches: Caches
+) -> None:
+    """Whatever moved it there: its order is no whole number."""
+    key = f"{caches.prefix}:{{s}}:runs"
+    writer.upsert_session(a_session("s", 3))
+    (head,) = admin.zrange(key, "1", "+inf", byscore=True, offset=0, num=1)
+    admin.zadd(key, {head: 1.5})
+    validated.get_session("s")
+    writer.upsert_run("s", a_run("r9", 9))
+
+    assert ids(validated.get_session("s").runs) == ids(writer.get_session("s").runs)
+
+
 def test_what_is_counted_as_held_is_held(redis_server: RedisServer) -> None:
     """What Python allocates for it is no more."""
     with SessionCache.from_url(redis_server.url, prefix="held", near_cache=2**28) as cache:

@@ -118,6 +118,22 @@ def test_a_copy_that_a_caller_changes_changes_nobody_elses(either_db: Any, store
     assert either_db.get_runs(session_id="s", deserialize=False) == rows_before
 
 
+@pytest.mark.parametrize("max_staleness", [0.0, 3600.0])
+def test_a_session_that_changes_hands_is_the_new_users(
+    stored: Any, make_db: Callable[..., Any], max_staleness: float
+) -> None:
+    """At once for the Db that gives it away; for others, as soon as they ask."""
+    giver, other = make_db(near_cache=NearCache(max_staleness=max_staleness)), make_db()
+    for db in (giver, other):
+        assert db.get_session("s", user_id="u") is not None
+
+    assert giver.reassign_session_owner("s", previous_user_id="u", user_id="new")
+
+    for db in (giver, other):
+        assert db.get_session("s", user_id="u") is None
+        assert len(db.get_session("s", user_id="new").runs) == TURNS
+
+
 def test_rows_are_never_shared(either_db: Any, stored: Any) -> None:
     """Agno takes such dicts apart."""
     row = either_db.get_session("s", user_id="u", deserialize=False)

@@ -114,4 +114,4 @@ def _joined(
         runs[order] = StoredRun(head, body, order, session_id)
     if len(runs) == n_left:
         return runs
-    return {order: runs[order] for order in sorted(runs, key=int)}
+    return {order: runs[order] for order in sorted(runs, key=float)}
