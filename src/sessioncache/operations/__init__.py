@@ -4,7 +4,7 @@ The life of a call, from `cache.get_session("order-17", last_n_runs=5)` to bytes
 
 1. client.py    The method names its operation; `_run` makes a Context (options, deadline, topology), calls
                 the operation, which is a generator, and hands it to the client's transport.
-2. read.py      `get_session` checks its arguments and makes a Lookup (reply.py), which builds one Request:
+2. read.py      `get_session` checks its arguments and makes a Lookup (lookup.py), which builds one Request:
                 commands, to be sent as a MULTI. With a near cache it is a NearLookup, which asks a script
                 what has changed of what the process holds, or has the answer already.
 3. retry.py     `send` finds the server of the key and yields `Send(address, commands, seconds)`.
@@ -12,7 +12,7 @@ The life of a call, from `cache.get_session("order-17", last_n_runs=5)` to bytes
                 replies and sends them into the generator (awaited.py does the same, with await).
 5. retry.py     Each reply must fit its command. Errors are thrown into the generator here, and become a
                 retry, a redirection, a full script, or an error of ours.
-6. reply.py     The reply must be about this session, of a known schema, and whole.
+6. lookup.py     The reply must be about this session, of a known schema, and whole.
 7. storage      session_hash and run_range turn fields and members into what the session object holds; runs
                 stay packed until somebody looks at them, and their bodies longer (models/lazy.py).
 8. read.py      The object gets a snapshot of what it was loaded as, for the next save or refresh.

@@ -17,7 +17,7 @@ from sessioncache.transport.retry import fits
 from sessioncache.validation import LARGEST_NUMBER
 
 from .context import Context
-from .reply import not_about, parse_reply
+from .lookup import not_about, parse_reply
 
 _GET_CHANGES: Final = Script(scripts.GET_CHANGES)
 

@@ -34,7 +34,7 @@ from .index import (
     read_whereabouts,
     unlist_sessions,
 )
-from .reply import parse_reply, read_request
+from .lookup import parse_reply, read_request
 
 log = logging.getLogger("sessioncache")
 

@@ -16,7 +16,7 @@ from sessioncache.transport.flow import Flow
 from .context import Context
 from .index import Entries, optional_text
 from .index_reader import GROWTH, LARGEST_READ, SPARE, IndexReader, look_request
-from .reply import parse_reply
+from .lookup import parse_reply
 
 MAX_PAGE: Final = 10_000
 """Most sessions of a page."""

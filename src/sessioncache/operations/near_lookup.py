@@ -14,8 +14,8 @@ from sessioncache.transport.request import Request
 
 from .changes import changes_request, read_changes
 from .context import Context
+from .lookup import Build, Lookup
 from .near_cache import Copy, NearCacheStore
-from .reply import Build, Lookup
 
 
 class NearLookup(Lookup):

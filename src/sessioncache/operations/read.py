@@ -16,8 +16,8 @@ from sessioncache.transport.request import Request
 from sessioncache.transport.retry import send
 
 from .context import Context
+from .lookup import Lookup
 from .near_lookup import NearLookup
-from .reply import Lookup
 from .touch import send_and_touch
 
 

@@ -16,8 +16,8 @@ from sessioncache.transport.flow import Flow
 
 from .changes import changes_request, read_changes
 from .context import Context
+from .lookup import Lookup
 from .read import look_up, send_read, snapshot_from
-from .reply import Lookup
 
 ById = dict[str, StoredRun]
 

@@ -18,8 +18,8 @@ from sessioncache.transport.retry import fits
 from sessioncache.validation import encoded_id, whole_number
 
 from .context import Context, writing_script
+from .lookup import HEADER, parse_reply
 from .read import read, send_read
-from .reply import HEADER, parse_reply
 from .write import list_elsewhere, run_script
 
 _GET_RUN: Final = Script(scripts.GET_RUN)

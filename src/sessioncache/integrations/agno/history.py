@@ -15,7 +15,7 @@ from agno.run.team import TeamRunOutput
 from agno.run.workflow import WorkflowRunOutput
 from agno.session import WorkflowSession
 
-from sessioncache.operations.reply import Lookup
+from sessioncache.operations.lookup import Lookup
 from sessioncache.storage.run_members import StoredRun
 
 from .run_record import RunRecord

@@ -21,8 +21,8 @@ from sessioncache.operations import upsert
 from sessioncache.operations.context import Context, Operation
 from sessioncache.operations.index import checked
 from sessioncache.operations.index_reader import look_request
+from sessioncache.operations.lookup import parse_reply
 from sessioncache.operations.read import get_session as load_session
-from sessioncache.operations.reply import parse_reply
 from sessioncache.operations.sessions import set_updated_at
 from sessioncache.transport.batch import send_all
 from sessioncache.transport.flow import Flow

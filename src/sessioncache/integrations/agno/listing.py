@@ -20,9 +20,9 @@ from sessioncache.operations.context import Context
 from sessioncache.operations.index import DAMAGE, Entries, optional_text
 from sessioncache.operations.index_reader import GROWTH, LARGEST_READ, SPARE, IndexReader, look_request
 from sessioncache.operations.listing import packed_text
+from sessioncache.operations.lookup import Lookup, parse_reply, read_request
 from sessioncache.operations.read import build_session
 from sessioncache.operations.read import get_session as load_session
-from sessioncache.operations.reply import Lookup, parse_reply, read_request
 from sessioncache.storage import keys
 from sessioncache.storage.run_range import RunRange
 from sessioncache.storage.session_hash import field_name

@@ -1,4 +1,4 @@
-"""What a read asks of a session, natively, and what its reply says."""
+"""A session that is looked up: what to ask, natively, and what the reply says."""
 
 from __future__ import annotations
 
