@@ -20,6 +20,7 @@ from support.facade import LoopThread
 from support.sentinel import SentinelSetup
 from support.servers import RedisServer, carried_binary
 from support.subjects import CLIENTS, DEFAULT_SERVERS, SPREAD, Caches, Subject, chosen_subjects, spread
+from support.wire import CountingProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,6 +156,15 @@ def admin(server: Subject) -> Iterator[redis.Redis]:
     client = server.client()
     yield client
     client.close()
+
+
+@pytest.fixture
+def proxy(redis_server: RedisServer) -> Iterator[CountingProxy]:
+    """What counts the round trips and bytes to an empty server."""
+    with redis_server.client() as admin:
+        admin.flushall()
+    with CountingProxy(redis_server.socket_path) as proxy:
+        yield proxy
 
 
 @pytest.fixture

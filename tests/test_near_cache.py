@@ -27,7 +27,7 @@ from support.subjects import TTL_SECONDS
 from support.wire import CountingProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from support.servers import RedisServer
     from support.subjects import Caches
@@ -305,14 +305,6 @@ def test_what_is_counted(make_cache: Callable[..., Any], writer: Any, clock: Clo
 
 def test_without_a_near_cache_nothing_is_counted(cache: Any) -> None:
     assert cache.near_cache_info() is None
-
-
-@pytest.fixture
-def proxy(redis_server: RedisServer) -> Iterator[CountingProxy]:
-    with redis_server.client() as admin:
-        admin.flushall()
-    with CountingProxy(redis_server.socket_path) as proxy:
-        yield proxy
 
 
 @pytest.mark.parametrize("length", [5, 100, 1000, 5000])

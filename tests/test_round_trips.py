@@ -29,14 +29,6 @@ def store(cache: Any, session_id: str = "owned") -> None:
 
 
 @pytest.fixture
-def proxy(redis_server: RedisServer) -> Iterator[CountingProxy]:
-    with redis_server.client() as admin:
-        admin.flushall()
-    with CountingProxy(redis_server.socket_path) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 def make_far_cache(proxy: CountingProxy, client_kind: str) -> Iterator[Callable[..., Any]]:
     """Make caches behind the proxy, over two sessions: one of a user and a workflow, one of nobody."""
     caches = Caches(Subject("redis", proxy), client_kind)  # type: ignore[arg-type]
