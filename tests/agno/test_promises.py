@@ -29,7 +29,7 @@ from support.interleaving import watched
 from support.wire import CountingProxy, FaultProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from support.servers import RedisServer
 
@@ -67,12 +67,6 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "append_run_to_session_if_absent": lambda db: db.append_run_to_session_if_absent("s", {"run_id": "new"}),
     "insert_session_if_absent": lambda db: db.insert_session_if_absent(WorkflowSession(session_id="new")),
 }
-
-
-@pytest.fixture
-def proxy(redis_server: RedisServer) -> Iterator[CountingProxy]:
-    with CountingProxy(redis_server.socket_path) as proxy:
-        yield proxy
 
 
 @pytest.fixture
