@@ -18,12 +18,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from sessioncache.errors import ReplyMismatchError
 
-from .blocking import pack_commands
 from .embedded import embedded_async_client
 from .endpoint import ConnectionClasses, Endpoint, Transport
-from .flow import Address, Command, Effect, Flow, Probe, Send, Sleep
+from .flow import Address, Command, Effect, Flow, Probe, Send, SendAll, Sleep
 from .probe import misfit
 from .redis_errors import REDIS_ERRORS, NotSentError, without_arguments
+from .retry import pack_commands
 
 T = TypeVar("T")
 
@@ -65,12 +65,22 @@ class AsyncTransport(Transport):
         if isinstance(effect, Send):
             seconds = min(effect.seconds, self._endpoint.socket_timeout)
             return await self._pool(effect.address).exchange(effect.commands, seconds)
+        if isinstance(effect, SendAll):
+            return await self._exchange_all(effect.parts)
         if isinstance(effect, Sleep):
             return await asyncio.sleep(effect.seconds)
         if isinstance(effect, Probe):
             is_tls = self._endpoint.is_tls
             return await asyncio.to_thread(misfit, effect.address, effect.seconds, is_tls=is_tls)
         return await effect.awaitable
+
+    async def _exchange_all(self, sends: Sequence[Send]) -> list[Any]:
+        """Return the outcome of each; wait for all to end, in a cancellation too."""
+        outcomes = await asyncio.gather(*map(self._perform, sends), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, REDIS_ERRORS):
+                raise outcome
+        return outcomes
 
     def _pool(self, address: Address) -> AsyncPool:
         pools = self._pools()

@@ -20,6 +20,7 @@ from .retry import (
     send,
     to_commands,
 )
+from .together import together
 
 Group = dict[int, Request]
 """Requests for one server, by their place among all."""
@@ -28,14 +29,17 @@ Group = dict[int, Request]
 def send_all(call: Call, requests: Sequence[Request]) -> Flow[list[Any]]:
     """Send requests, each an atomic unit, in one round trip for each server; return their results in order.
 
-    Of those that are not served so, one is sent by itself under the rules of `send`: that finds out where
-    keys are now. Then the rest is sent together again.
+    All servers are asked at once. Of those requests that are not served so, one is sent by itself under the
+    rules of `send`: that finds out where keys are now. Then the rest is sent together again.
     """
     results: dict[int, Any] = {}
     pending: Group = dict(enumerate(requests))
     while len(pending) > 1:
-        for address, group in _by_server(call, pending).items():
-            results |= yield from _send_group(call, address, group)
+        groups = _by_server(call, pending)
+        if groups:
+            sendings = [_send_group(call, address, group) for address, group in groups.items()]
+            for served in (yield from together(sendings)):
+                results |= served
         pending = {index: request for index, request in pending.items() if index not in results}
         if pending:
             index = min(pending)

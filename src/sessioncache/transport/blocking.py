@@ -6,11 +6,10 @@ import inspect
 import os
 import socket
 import time
-from collections.abc import Awaitable, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, TypeVar
 
 import redis
 from redis import Connection
@@ -20,11 +19,13 @@ from redis.retry import Retry
 
 from sessioncache.errors import InvalidArgumentError, ReplyMismatchError
 
+from .at_once import Outcome, Part, exchange_all
 from .embedded import embedded_client
-from .endpoint import ConnectionClasses, Endpoint, Transport
-from .flow import Address, Await, Command, Effect, Flow, Probe, Send, Sleep
+from .endpoint import ConnectionClasses, Endpoint, Transport, count_addresses
+from .flow import Address, Await, Command, Effect, Flow, Probe, Send, SendAll, Sleep
 from .probe import misfit
 from .redis_errors import REDIS_ERRORS, NotSentError, without_arguments
+from .retry import pack_commands
 
 T = TypeVar("T")
 
@@ -41,10 +42,12 @@ class BlockingTransport(Transport):
 
     def __init__(self, endpoint: Endpoint) -> None:
         super().__init__(endpoint)
-        self._pools: dict[Address, Pool] = {}
+        self._pools = _Pools(endpoint)
 
     def run(self, flow: Flow[T]) -> T:
         """Run a flow to its result."""
+        if self._pools.pid != os.getpid():
+            self._pools = _Pools(self._endpoint)
         step: Any = flow.send
         value: Any = None
         try:
@@ -64,24 +67,35 @@ class BlockingTransport(Transport):
     def _perform(self, effect: Effect) -> Any:
         if not isinstance(effect, Send):
             return self._perform_rare(effect)
-        address = effect.address
-        pool = self._pools.get(address)
-        if pool is None or pool.pid != os.getpid():
-            pool = self._pools[address] = Pool(address, self._endpoint)
+        seconds = min(effect.seconds, self._endpoint.socket_timeout)
         try:
-            return pool.exchange(effect.commands, min(effect.seconds, self._endpoint.socket_timeout))
+            return self._pools[effect.address].exchange(effect.commands, seconds)
         except REDIS_ERRORS:
             raise
         except BaseException:
-            self._pools.pop(address, None)
+            self._pools.pop(effect.address, None)
             raise
 
-    def _perform_rare(self, effect: Sleep | Probe | Await) -> Any:
+    def _perform_rare(self, effect: SendAll | Sleep | Probe | Await) -> Any:
+        if isinstance(effect, SendAll):
+            return self._exchange_all(effect.parts)
         if isinstance(effect, Sleep):
             return time.sleep(effect.seconds)
         if isinstance(effect, Probe):
             return misfit(effect.address, effect.seconds, is_tls=self._endpoint.is_tls)
-        return _refuse(effect)
+        if inspect.iscoroutine(effect.awaitable):
+            effect.awaitable.close()
+        raise InvalidArgumentError("change must not be asynchronous here: only AsyncSessionCache awaits it")
+
+    def _exchange_all(self, sends: Sequence[Send]) -> list[Outcome]:
+        limit = self._endpoint.socket_timeout
+        parts = [Part(self._pools[each.address], each.commands, min(each.seconds, limit)) for each in sends]
+        try:
+            return exchange_all(parts)
+        except BaseException:
+            for each in sends:
+                self._pools.pop(each.address, None)
+            raise
 
     def close(self) -> None:
         """Close the connections; a transport that is used again opens new ones."""
@@ -89,11 +103,17 @@ class BlockingTransport(Transport):
             self._pools.popitem()[1].close()
 
 
-def _refuse(effect: Await) -> NoReturn:
-    awaitable: Awaitable[object] = effect.awaitable
-    if inspect.iscoroutine(awaitable):
-        awaitable.close()
-    raise InvalidArgumentError("change must not be asynchronous here: only AsyncSessionCache awaits it")
+class _Pools(dict[Address, "Pool"]):
+    """The connections of one process, by server."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__()
+        self.pid = os.getpid()
+        self._endpoint = endpoint
+
+    def __missing__(self, address: Address) -> Pool:
+        """Return the pool of a server that is asked for the first time."""
+        return self.setdefault(address, Pool(address, self._endpoint))
 
 
 class Pool:
@@ -105,31 +125,30 @@ class Pool:
     """
 
     def __init__(self, address: Address, endpoint: Endpoint) -> None:
-        self._address = address
+        self.address = address
         self._endpoint = endpoint
-        self._idle: list[Connection] = []
-        self._slots: SimpleQueue[None] = SimpleQueue()
+        self.idle: list[Connection] = []
+        self.slots: SimpleQueue[None] = SimpleQueue()
         for _ in range(endpoint.max_connections):
-            self._slots.put(None)
+            self.slots.put(None)
         self._turn: SimpleQueue[None] = SimpleQueue()
         self._turn.put(None)
-        self.pid = os.getpid()
 
     def exchange(self, commands: Sequence[Command], seconds: float) -> list[Any]:
         """Send commands in one write and return their replies; an error of the server is a reply too."""
         deadline = monotonic() + seconds
         slot: list[None] = []
         try:
-            self._wait_in_line(slot, deadline)
-            connection = self._idle_connection() or _open(self._endpoint, self._address, deadline)
+            self.take_slot(slot, deadline)
+            connection = self.idle_connection() or self.open_connection(deadline)
             replies = _converse(connection, commands, deadline)
-            self._idle.append(connection)
+            self.idle.append(connection)
         finally:
             if slot:
-                self._slots.put(None)
+                self.slots.put(None)
         return replies
 
-    def _wait_in_line(self, slot: list[None], deadline: float) -> None:
+    def take_slot(self, slot: list[None], deadline: float) -> None:
         """Take a slot into a list. One thread waits for it, and all others for their turn to do so.
 
         Otherwise the thread that has just given a slot back would always be the first to take it again.
@@ -137,7 +156,7 @@ class Pool:
         """
         turn: list[None] = []
         try:
-            for queue, taken in ((self._turn, turn), (self._slots, slot)):
+            for queue, taken in ((self._turn, turn), (self.slots, slot)):
                 taken.extend(map(queue.get, (True,), (max(deadline - monotonic(), 0),)))
         except Empty:
             raise NotSentError from TimeoutError(f"all {self._endpoint.max_connections} connections are busy")
@@ -145,11 +164,11 @@ class Pool:
             if turn:
                 self._turn.put(None)
 
-    def _idle_connection(self) -> Connection | None:
+    def idle_connection(self) -> Connection | None:
         """Return an idle connection that is open and has nothing unread."""
         while True:
             try:
-                connection = self._idle.pop()
+                connection = self.idle.pop()
             except IndexError:
                 return None
             try:
@@ -159,17 +178,29 @@ class Pool:
                 pass
             connection.disconnect()
 
+    def open_connection(self, deadline: float) -> Connection:
+        """Return a new connection."""
+        return _open(self._endpoint, self.address, deadline)
+
+    def write(self, connection: Connection, commands: Sequence[Command], deadline: float) -> None:
+        """Send commands in one write."""
+        _write(connection, commands, deadline)
+
+    def read(self, connection: Connection, n_replies: int) -> list[Any]:
+        """Return replies; an error of the server is one too."""
+        return [_read(connection) for _ in range(n_replies)]
+
     def close(self) -> None:
         """Close the idle connections."""
-        while self._idle:
-            self._idle.pop().disconnect()
+        while self.idle:
+            self.idle.pop().disconnect()
 
 
 def _open(endpoint: Endpoint, address: Address, deadline: float) -> Connection:
     """Open a connection: connect, let its socket keep the deadline, and shake hands."""
     connection = None
     try:
-        n_addresses = _count_addresses(address)
+        n_addresses = count_addresses(address)
         seconds = max(deadline - monotonic(), SHORTEST_WAIT)
         connection = endpoint.make_connection(address, seconds, n_addresses)
         connection.connect()
@@ -185,13 +216,6 @@ def _open(endpoint: Endpoint, address: Address, deadline: float) -> Connection:
             raise NotSentError from exc  # UnicodeError: a host that IDNA cannot encode
         raise
     return connection
-
-
-def _count_addresses(address: Address) -> int:
-    """Return how many addresses a host has, each of which is tried; 1 if it is no host."""
-    if not address.port:
-        return 1
-    return len(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM))
 
 
 def _time_socket(connection: Any, deadline: float) -> None:
@@ -249,26 +273,22 @@ class TimedSocket:
 def _converse(connection: Connection, commands: Sequence[Command], deadline: float) -> list[Any]:
     """Send commands and read as many replies; close on any error, so that no later call reads ours."""
     try:
-        seconds = deadline - monotonic()
-        if seconds <= 0:
-            raise NotSentError from TimeoutError("no time is left")  # noqa: TRY301
-        sock: Any = connection._sock  # noqa: SLF001 - as in _time_socket
-        if isinstance(sock, TimedSocket):
-            sock.settimeout(seconds)
-        connection.send_packed_command([pack_commands(commands)], check_health=False)
+        _write(connection, commands, deadline)
         return [_read(connection) for _ in commands]
     except BaseException:
         connection.disconnect()
         raise
 
 
-def pack_commands(commands: Sequence[Command]) -> bytes:
-    """Return commands in the wire format (RESP), in one piece; redis-py takes three times as long."""
-    arguments = [*chain.from_iterable(commands)]
-    form = b"".join([b"*%d\r\n" % len(command) + b"$%d\r\n%b\r\n" * len(command) for command in commands])
-    sized: list[int | bytes] = [0] * (2 * len(arguments))
-    sized[::2], sized[1::2] = map(len, arguments), arguments
-    return form % tuple(sized)
+def _write(connection: Connection, commands: Sequence[Command], deadline: float) -> None:
+    """Send commands, and let the connection keep the deadline from then on."""
+    seconds = deadline - monotonic()
+    if seconds <= 0:
+        raise NotSentError from TimeoutError("no time is left")
+    sock: Any = connection._sock  # noqa: SLF001 - as in _time_socket
+    if isinstance(sock, TimedSocket):
+        sock.settimeout(seconds)
+    connection.send_packed_command([pack_commands(commands)], check_health=False)
 
 
 def _read(connection: Connection) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, NamedTuple, Self
@@ -247,3 +248,10 @@ _NOT_FOR_CONNECTIONS: Final = (
     "max_connections",
 )
 """Beginnings of options that belong to the client, or that every call sets anew."""
+
+
+def count_addresses(address: Address) -> int:
+    """Return how many addresses a host has, each of which is tried; 1 if it is no host."""
+    if not address.port:
+        return 1
+    return len(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM))

@@ -37,6 +37,15 @@ class Send(NamedTuple):
     seconds: float
 
 
+class SendAll(NamedTuple):
+    """Effect: send to several servers at once, each in one write, before any reply is read.
+
+    The result is one outcome for each: its replies, or the exception that a single Send would raise.
+    """
+
+    parts: Sequence[Send]
+
+
 class Probe(NamedTuple):
     """Effect: ask a server in another protocol. The result says what is wrong with the URL, or is None."""
 
@@ -56,5 +65,5 @@ class Await(NamedTuple):
     awaitable: Awaitable[object]
 
 
-Effect = Send | Probe | Sleep | Await
+Effect = Send | SendAll | Probe | Sleep | Await
 Flow = Generator[Effect, Any, T]
