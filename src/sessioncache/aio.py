@@ -18,11 +18,11 @@ from .models import (
 )
 from .operations import (
     history,
-    index,
     listing,
     messages,
     ping,
     read,
+    rebuild,
     refresh,
     runs,
     sessions,
@@ -62,7 +62,9 @@ class AsyncSessionCache(BaseCache):
 
     async def _run(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         name, topology = operation.__name__, self.transport.topology
-        ctx = Context(topology=topology, settings=self.settings, name=name, near=self._near)
+        ctx = Context(
+            topology=topology, settings=self.settings, name=name, near=self._near, listed=self._listed
+        )
         return await self.transport.run(operation(ctx, *args, **kwargs))
 
     async def upsert_session(self, session: WorkflowSession, *, expect_rev: int | None = None) -> None:
@@ -465,7 +467,7 @@ class AsyncSessionCache(BaseCache):
             SCAN of all keys, HMGET and PTTL for each session, EVALSHA for each entry; 5 round trips for about
             each 500 keys. Each step has the cache's `timeout` of its own.
         """
-        return await self._run(index.rebuild_indexes, progress)
+        return await self._run(rebuild.rebuild_indexes, progress)
 
     async def ping(self) -> float:
         """Check that Redis replies, in a cluster every master: a probe of readiness.

@@ -17,11 +17,11 @@ from .models import (
 )
 from .operations import (
     history,
-    index,
     listing,
     messages,
     ping,
     read,
+    rebuild,
     refresh,
     runs,
     sessions,
@@ -30,6 +30,7 @@ from .operations import (
     upsert,
 )
 from .operations.context import Context, Operation, near_cache_of
+from .operations.listed import ListedSessions
 from .operations.near_cache import NearCacheInfo
 from .options import Options, check_options
 from .transport.blocking import BlockingTransport
@@ -60,6 +61,7 @@ class BaseCache:
         kind = self._transport_class
         self.transport: Any = client if isinstance(client, kind) else kind.from_client(client)
         self._near = near_cache_of(self.settings)
+        self._listed = ListedSessions()
 
     @classmethod
     def from_url(cls, url: str, **options: Unpack[Options]) -> Self:
@@ -126,7 +128,9 @@ class SessionCache(BaseCache):
 
     def _run(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         name, topology = operation.__name__, self.transport.topology
-        ctx = Context(topology=topology, settings=self.settings, name=name, near=self._near)
+        ctx = Context(
+            topology=topology, settings=self.settings, name=name, near=self._near, listed=self._listed
+        )
         return self.transport.run(operation(ctx, *args, **kwargs))
 
     def upsert_session(self, session: WorkflowSession, *, expect_rev: int | None = None) -> None:
@@ -522,7 +526,7 @@ class SessionCache(BaseCache):
             SCAN of all keys, HMGET and PTTL for each session, EVALSHA for each entry; 5 round trips for about
             each 500 keys. Each step has the cache's `timeout` of its own.
         """
-        return self._run(index.rebuild_indexes, progress)
+        return self._run(rebuild.rebuild_indexes, progress)
 
     def ping(self) -> float:
         """Check that Redis replies, in a cluster every master: a probe of readiness.

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sessioncache.transport.flow import Send
+from sessioncache.transport.flow import Send, SendAll
 from support.facade import BlockingFacade
 from support.subjects import TTL_SECONDS
 
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Trips:
-    """The round trips of a cache while it is watched."""
+    """The round trips of a cache while it is watched: what goes to several servers at once is one."""
 
     requests: list[tuple[tuple[bytes, ...], ...]] = field(default_factory=list)
+    servers: list[int] = field(default_factory=list)
+    """How many servers each went to."""
 
     def __len__(self) -> int:
         return len(self.requests)
@@ -37,9 +39,11 @@ def watched(cache: Any, between: Callable[[int], object] = lambda _: None) -> It
     trips = Trips()
 
     def meet(effect: Any) -> None:
-        if isinstance(effect, Send):
+        sends = effect.parts if isinstance(effect, SendAll) else [effect]
+        if all(isinstance(each, Send) for each in sends):
             between(len(trips))
-            trips.requests.append(tuple(effect.commands))
+            trips.requests.append(tuple(command for each in sends for command in each.commands))
+            trips.servers.append(len(sends))
 
     is_async = isinstance(cache, BlockingFacade)
     transport = (cache.wrapped if is_async else cache).transport

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import Concatenate, Final, ParamSpec, Protocol, Self, TypeVar
 
 from sessioncache.options import Settings
@@ -12,6 +13,7 @@ from sessioncache.transport.flow import Flow
 from sessioncache.transport.request import Script
 from sessioncache.transport.retry import Call
 
+from .listed import ListedSessions
 from .near_cache import NearCacheStore
 
 P = ParamSpec("P")
@@ -41,6 +43,8 @@ class Context(Call):
     settings: Settings
     near: NearCacheStore | None = None
     """What the process holds of sessions; None if the cache has no near cache."""
+    listed: ListedSessions = field(default_factory=ListedSessions)
+    """What the process knows of indexes in a cluster."""
     elsewhere: Elsewhere | None = None
     """Decided when the call begins: what is brought here meanwhile, by whomever, is looked at again."""
 
@@ -50,7 +54,19 @@ class Context(Call):
 
     def begun_anew(self) -> Context:
         """Return a call of its own for one step of many, with a deadline of its own, and here only."""
-        return Context(topology=self.topology, settings=self.settings, name=self.name, near=self.near)
+        return Context(
+            topology=self.topology, settings=self.settings, name=self.name, near=self.near, listed=self.listed
+        )
+
+    def limited(self, share: float) -> Self:
+        """Return the same call with so much of its time at most, retries included."""
+        seconds = max(min(share * self.settings.timeout, self.seconds_left()), 0)
+        return replace(self, settings=replace(self.settings, timeout=seconds), started=monotonic())
+
+    @property
+    def is_in_one_place(self) -> bool:
+        """Return whether a script can write all keys: they are on one server, or in one slot."""
+        return self.topology.indexes_join_writes or "{" in self.settings.prefix
 
     def fetch(self, session_id: str) -> Flow[bool]:
         """Bring a session here that is absent; return whether it may be here now."""

@@ -14,8 +14,8 @@ from sessioncache.transport.batch import send_all
 from sessioncache.transport.flow import Flow
 
 from .context import Context
-from .index import Entries, optional_text
-from .index_reader import GROWTH, LARGEST_READ, SPARE, IndexReader, look_request
+from .index import optional_text
+from .index_reader import GROWTH, LARGEST_READ, SPARE, Entries, IndexReader, look_request
 from .lookup import parse_reply
 
 MAX_PAGE: Final = 10_000
@@ -93,13 +93,14 @@ def _collect(
     size = min(offset, LARGEST_READ) + limit + SPARE
     entries, others = yield from index.read_first(size)
     summaries = yield from _look_at(ctx, index, entries | others)
-    fitting = [summaries[name] for name in entries if name in summaries and wanted.admits(summaries[name])]
+    page = index.arrange({name: summaries[name] for name in entries if name in summaries})
+    fitting = [session for session in page if wanted.admits(session)]
     found = fitting[offset:]
     while not index.is_read and len(found) < limit:
         offset = max(0, offset - len(fitting))
         size = min(size * GROWTH, LARGEST_READ)
-        summaries = yield from _look_at(ctx, index, (yield from index.read(size)))
-        fitting = [session for session in summaries.values() if wanted.admits(session)]
+        page = index.arrange((yield from _look_at(ctx, index, (yield from index.read(size)))))
+        fitting = [session for session in page if wanted.admits(session)]
         found += fitting[offset:]
     return found[:limit]
 

@@ -69,7 +69,8 @@ def delete_run(ctx: Context, session_id: str, run_id: str) -> Flow[bool]:
         )
     except SessionNotFoundError:
         return False
-    yield from list_elsewhere(ctx, precondition, deleted.session)
+    if deleted.was_stored:
+        yield from list_elsewhere(ctx, precondition, deleted.session)
     return deleted.was_stored
 
 

@@ -19,7 +19,17 @@ from sessioncache.validation import encoded_id, optional_id, unix_seconds
 
 from .context import Context, writing_script
 from .packed_runs import marks_of, pack_all
-from .write import UPSERT_SESSION, accepted, found, list_elsewhere, merge, noted, run_script, write_request
+from .write import (
+    UPSERT_SESSION,
+    accepted,
+    found,
+    list_all_elsewhere,
+    list_elsewhere,
+    merge,
+    noted,
+    run_script,
+    write_request,
+)
 
 _IMPORT_SESSION: Final = writing_script(scripts.IMPORT_SESSION)
 _DELETE_SESSION: Final = writing_script(scripts.DELETE_SESSION)
@@ -48,9 +58,11 @@ def set_updated_at(ctx: Context, times: Collection[tuple[Any, int]]) -> Flow[Non
         requests.append(write_request(ctx, UPSERT_SESSION, precondition, arguments))
     session_ids = [precondition.session_id for precondition in preconditions]
     replies = yield from noted(ctx, session_ids, send_all(ctx, requests))
-    for precondition, reply in zip(preconditions, replies, strict=True):
-        written = accepted(scripts.read_write_reply, reply, precondition)
-        yield from list_elsewhere(ctx, precondition, written)
+    written = [
+        (precondition, accepted(scripts.read_write_reply, reply, precondition))
+        for precondition, reply in zip(preconditions, replies, strict=True)
+    ]
+    yield from list_all_elsewhere(ctx, written)
 
 
 def change_owner(ctx: Context, session: Any, previous_user_id: str, user_id: str | None) -> Flow[WriteResult]:

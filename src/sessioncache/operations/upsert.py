@@ -23,7 +23,7 @@ from sessioncache.transport.request import Request
 
 from .context import Context, writing_script
 from .packed_runs import batches, by_size, changed_runs, marks_of, pack_all, pack_one
-from .write import UPSERT_SESSION, accepted, list_elsewhere, noted, write, write_request
+from .write import UPSERT_SESSION, accepted, list_all_elsewhere, noted, write, write_request
 
 _UPSERT_RUNS: Final = writing_script(scripts.UPSERT_RUNS)
 
@@ -119,8 +119,15 @@ def upsert_sessions(ctx: Context, sessions: Iterable[Any]) -> Flow[list[SessionC
         requests = [_first_request(ctx, save) for save in group]
         session_ids = [save.session.session_id for save in group]
         replies = yield from noted(ctx, session_ids, send_all(ctx, requests))
-        for save, reply in zip(group, replies, strict=True):
-            refusals.append((yield from _finish(ctx, save, reply)))
+        outcomes = [*map(_outcome_of, group, replies)]
+        accepted_ones = [
+            (save.precondition, written)
+            for save, written in zip(group, outcomes, strict=True)
+            if isinstance(written, WriteResult)
+        ]
+        yield from list_all_elsewhere(ctx, accepted_ones)
+        for save, outcome in zip(group, outcomes, strict=True):
+            refusals.append((yield from _finish(ctx, save, outcome)))
     return refusals
 
 
@@ -158,15 +165,25 @@ def _size(save: _Save) -> int:
     return sum(run.size for run in save.runs) + sum(map(len, save.change.set_fields.values()))
 
 
-def _finish(ctx: Context, save: _Save, reply: Any) -> Flow[SessionCacheError | None]:
-    """Write what is left of a save after its first script, or return why that stored nothing."""
+def _outcome_of(save: _Save, reply: Any) -> WriteResult | SessionCacheError:
+    """Return what the first script of a save wrote, or why it stored nothing."""
     try:
-        written = [accepted(scripts.read_write_reply, reply, save.precondition)]
-        yield from list_elsewhere(ctx, save.precondition, written[0])
-        written += yield from _write_further(ctx, save.precondition, batches(save.runs)[1:])
+        return accepted(scripts.read_write_reply, reply, save.precondition)
     except (SessionNotFoundError, SessionOwnershipError) as exc:
         return exc
-    _take_snapshot(save, written)
+
+
+def _finish(
+    ctx: Context, save: _Save, first: WriteResult | SessionCacheError
+) -> Flow[SessionCacheError | None]:
+    """Write what is left of a save after its first script, or return why it is not stored."""
+    if isinstance(first, SessionCacheError):
+        return first
+    try:
+        further = yield from _write_further(ctx, save.precondition, batches(save.runs)[1:])
+    except (SessionNotFoundError, SessionOwnershipError) as exc:
+        return exc
+    _take_snapshot(save, [first, *further])
     return None
 
 

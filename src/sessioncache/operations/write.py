@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from time import monotonic
 from typing import Any, Final, TypeVar
 
 from sessioncache.errors import (
@@ -20,9 +21,11 @@ from sessioncache.storage.scripts import Merge, Precondition, Refusal, WriteResu
 from sessioncache.transport.flow import Flow
 from sessioncache.transport.request import Request, Script
 from sessioncache.transport.retry import send
+from sessioncache.transport.together import together
 
 from .context import Context, writing_script
-from .index import list_session
+from .index import GRACE_SECONDS, INDEX_SHARE, Entry, keys_of, make_entries, make_entry
+from .listed import Listing
 
 R = TypeVar("R")
 
@@ -34,14 +37,58 @@ UPSERT_SESSION: Final = writing_script(scripts.UPSERT_SESSION)
 def write(
     ctx: Context, script: Script, precondition: Precondition, arguments: Iterable[bytes]
 ) -> Flow[WriteResult]:
-    """Run a script that writes a session: one round trip, and one more if an index has to follow.
+    """Run a script that writes a session, and list it: one round trip, or one more if an index has to follow.
 
     Raises SessionNotFoundError, SessionOwnershipError, SessionConflictError or StaleRunError; nothing is
     stored then.
     """
-    written = yield from run_script(ctx, script, precondition, arguments, scripts.read_write_reply)
-    yield from list_elsewhere(ctx, precondition, written)
+    writing = run_script(ctx, script, precondition, arguments, scripts.read_write_reply)
+    if ctx.is_in_one_place:
+        written = yield from writing
+        yield from list_elsewhere(ctx, precondition, written)
+        return written
+    return (yield from _write_and_list(ctx, precondition, writing))
+
+
+def _write_and_list(
+    ctx: Context, precondition: Precondition, writing: Flow[WriteResult]
+) -> Flow[WriteResult]:
+    """Write a session, and list it in indexes of other servers at the same time, as far as they are known.
+
+    An entry that comes too early, or for a write that is refused, does no harm: readers go by the session.
+    """
+    session_id = precondition.session_id
+    meta, _ = keys.session_keys(ctx.settings.prefix, session_id)
+    last = ctx.listed.find(session_id)
+    second = ctx.listed.second_on(ctx.topology.locate(meta)) if precondition.expect_rev is None else None
+    early = _early_entries(ctx, precondition, last, second)
+    limited = ctx.limited(INDEX_SHARE)
+    sent_at = monotonic()
+    flows: list[Flow[Any]] = [writing, *(make_entry(limited, entry) for entry in early)]
+    written, *made = yield from together(flows)
+    listed: set[bytes] = set()
+    if second == written.updated_at and monotonic() - sent_at < GRACE_SECONDS / 2:
+        listed = {entry.key for entry, is_made in zip(early, made, strict=True) if is_made}
+    if last and last.still_holds(written):
+        listed |= last.indexes
+    left = _entries_of(ctx, session_id, written, listed)
+    made = yield from make_entries(ctx, left)
+    listed |= {entry.key for entry, is_made in zip(left, made, strict=True) if is_made}
+    ctx.listed.note(ctx.topology.locate(meta), session_id, written, listed)
     return written
+
+
+def _early_entries(
+    ctx: Context, precondition: Precondition, last: Listing | None, second: int | None
+) -> list[Entry]:
+    """Return the entries that a write needs if it happens in this second; none if it is listed so already."""
+    if second is None or (last and last.written.updated_at == second):
+        return []
+    user_id = precondition.user_id or (last and last.written.user_id)
+    workflow_id = precondition.workflow_id or (last and last.written.workflow_id)
+    session_id, ttl = precondition.session_id, _index_ttl(ctx)
+    found = keys_of(ctx, session_id, user_id, workflow_id)
+    return [Entry(key, session_id.encode(), b"%d" % second, ttl) for key in found]
 
 
 def run_script(
@@ -96,7 +143,7 @@ def write_request(
 
 
 def _joining_indexes(ctx: Context, precondition: Precondition) -> tuple[bytes, ...]:
-    if not ctx.topology.indexes_join_writes:
+    if not ctx.is_in_one_place:
         return ()
     return keys.indexes(ctx.settings.prefix, precondition.user_id, precondition.workflow_id)
 
@@ -146,12 +193,31 @@ def log_damaged(session_id: str) -> None:
 
 def list_elsewhere(ctx: Context, precondition: Precondition, written: WriteResult) -> Flow[None]:
     """List a session in those indexes that its script could not reach, or did not know of."""
-    joined = _joining_indexes(ctx, precondition)
-    wanted = keys.indexes(ctx.settings.prefix, written.user_id, written.workflow_id)
-    left = [key for key in wanted if key not in joined]
-    if left:
-        updated_at = b"%d" % written.updated_at
-        yield from list_session(ctx, left, precondition.session_id, updated_at, ctx.settings.index_ttl)
+    yield from list_all_elsewhere(ctx, [(precondition, written)])
+
+
+def list_all_elsewhere(ctx: Context, writes: Iterable[tuple[Precondition, WriteResult]]) -> Flow[None]:
+    """List sessions in those indexes that their scripts could not reach, or did not know of: all at once."""
+    entries = []
+    for precondition, written in writes:
+        joined = _joining_indexes(ctx, precondition)
+        entries += _entries_of(ctx, precondition.session_id, written, joined)
+    yield from make_entries(ctx, entries)
+
+
+def _entries_of(
+    ctx: Context, session_id: str, written: WriteResult, listed: Collection[bytes]
+) -> list[Entry]:
+    """Return the entries of a session that was written, but for those in which it is listed."""
+    updated_at, ttl = b"%d" % written.updated_at, _index_ttl(ctx)
+    wanted = keys_of(ctx, session_id, written.user_id, written.workflow_id)
+    return [Entry(key, session_id.encode(), updated_at, ttl) for key in wanted if key not in listed]
+
+
+def _index_ttl(ctx: Context) -> int | None:
+    """Return how long an index lives: in a cluster a second more, in which writes make no further entry."""
+    ttl = ctx.settings.index_ttl
+    return ttl if ttl is None or ctx.is_in_one_place else ttl + 1000
 
 
 def found(writing: Flow[Any]) -> Flow[bool]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from binascii import crc_hqx
 from functools import lru_cache
+from itertools import count
+from typing import Final
 from urllib.parse import quote
 
 _SAFE = "-_.~@"
@@ -57,7 +60,7 @@ def is_index(prefix: str, key: bytes) -> bool:
 
 
 _META = re.compile(rb"\{[^{}]+\}:meta")
-_INDEX = re.compile(rb"all|(user|workflow):[\w.~@%-]+")
+_INDEX = re.compile(rb"(all|workflow:[\w.~@%-]+)(:\{\d+\})?|user:[\w.~@%-]+")
 
 
 def index_of_all(prefix: str) -> bytes:
@@ -83,3 +86,47 @@ def indexes(prefix: str, user_id: str | None, workflow_id: str | None) -> tuple[
     if workflow_id is not None:
         keys.append(index_of_workflow(prefix, workflow_id))
     return tuple(keys)
+
+
+SHARDS: Final = 64
+"""How many parts an index of many users has in a cluster, where one would be too busy."""
+
+SLOTS: Final = 16_384
+_SLOTS_OF_A_SHARD: Final = SLOTS // SHARDS
+
+
+def slot_of(key: bytes) -> int:
+    """Return the slot of a key in a cluster."""
+    tag = _TAG.search(key)
+    return crc_hqx(tag[1] if tag else key, 0) % SLOTS
+
+
+_TAG = re.compile(rb"\{([^{}]+)\}")
+
+
+@lru_cache(maxsize=1)
+def _shard_names() -> tuple[bytes, ...]:
+    """Return the names of the shards: the n-th one is in the n-th part of all slots, as its sessions are."""
+    names: dict[int, bytes] = {}
+    for number in count():
+        name = b":{%d}" % number
+        names.setdefault(slot_of(name) // _SLOTS_OF_A_SHARD, name)
+        if len(names) == SHARDS:
+            return tuple(names[shard] for shard in range(SHARDS))
+    raise AssertionError  # pragma: no cover - count() never ends
+
+
+def is_split(prefix: str, index: bytes) -> bool:
+    """Return whether an index has shards in a cluster: that of one user is short, and whole."""
+    return not index.startswith(f"{prefix}:index:user:".encode())
+
+
+def shards_of(index: bytes) -> tuple[bytes, ...]:
+    """Return the keys of all shards of an index."""
+    return tuple(index + name for name in _shard_names())
+
+
+def shard_of(prefix: str, index: bytes, session_id: str) -> bytes:
+    """Return the key of the shard that lists a session: mostly on the same node as the session."""
+    meta, _ = session_keys(prefix, session_id)
+    return index + _shard_names()[slot_of(meta) // _SLOTS_OF_A_SHARD]

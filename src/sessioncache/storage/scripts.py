@@ -36,7 +36,7 @@ DELETE_RUN: Final = _text_of("_index", "_changes", "_session", "_runs", "delete_
 GET_RUN: Final = _text_of("get_run")
 GET_CHANGES: Final = _text_of("get_changes")
 LIST_SESSION: Final = _text_of("_index", "list_session")
-UNLIST_SESSIONS: Final = _text_of("unlist_sessions")
+CORRECT_INDEX: Final = _text_of("correct_index")
 REPAIR_INDEX: Final = _text_of("repair_index")
 TRY_COMMANDS: Final = _text_of("try_commands")
 """Tries every command that those which write call, and stores nothing."""
@@ -138,9 +138,19 @@ def list_session_arguments(session_id: bytes, updated_at: bytes, index_ttl: int 
     return (session_id, updated_at, optional_number(index_ttl))
 
 
-def unlist_sessions_arguments(entries: Mapping[bytes, bytes]) -> Arguments:
-    """Return ARGV of `unlist_sessions`: members of the index, and their scores."""
-    return tuple(chain.from_iterable(entries.items()))
+class Correction(NamedTuple):
+    """An entry of an index that does not fit what is stored of its session."""
+
+    session_id: bytes
+    listed: bytes
+    """The time it is listed with."""
+    updated_at: bytes = b""
+    """The time it has; empty if the session is gone, or belongs in no such index."""
+
+
+def correct_index_arguments(grace: int, corrections: Iterable[Correction]) -> Arguments:
+    """Return ARGV of `correct_index`; `grace` is the least age of an entry, in seconds."""
+    return (b"%d" % grace, *chain.from_iterable(corrections))
 
 
 def get_run_arguments(run_id: bytes, fields: Iterable[bytes]) -> Arguments:

@@ -63,8 +63,7 @@ class AsyncTransport(Transport):
 
     async def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Send):
-            seconds = min(effect.seconds, self._endpoint.socket_timeout)
-            return await self._pool(effect.address).exchange(effect.commands, seconds)
+            return await self._exchange(effect)
         if isinstance(effect, SendAll):
             return await self._exchange_all(effect.parts)
         if isinstance(effect, Sleep):
@@ -74,9 +73,13 @@ class AsyncTransport(Transport):
             return await asyncio.to_thread(misfit, effect.address, effect.seconds, is_tls=is_tls)
         return await effect.awaitable
 
+    async def _exchange(self, send: Send) -> list[Any]:
+        seconds = min(send.seconds, self._endpoint.socket_timeout)
+        return await self._pool(send.address).exchange(send.commands, seconds)
+
     async def _exchange_all(self, sends: Sequence[Send]) -> list[Any]:
         """Return the outcome of each; wait for all to end, in a cancellation too."""
-        outcomes = await asyncio.gather(*map(self._perform, sends), return_exceptions=True)
+        outcomes = await asyncio.gather(*map(self._exchange, sends), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException) and not isinstance(outcome, REDIS_ERRORS):
                 raise outcome

@@ -1,8 +1,9 @@
-"""Log lines about retries: one when calls begin to be retried on a server, and one when that ends."""
+"""Servers that fail: log lines when retries begin and end, and who is not waited for."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from math import inf
 from threading import Lock
@@ -67,3 +68,32 @@ class Outages:
         if is_due:
             log.warning(line)
         return is_due
+
+
+SILENT_SECONDS: Final = 5.0
+"""How long a server that failed is not waited for by calls that can do without it."""
+
+
+class Silences:
+    """The servers that failed calls which can do without them; one call at a time tries one of them again."""
+
+    def __init__(self) -> None:
+        self._until: dict[Hashable, float] = {}
+
+    def begin(self, server: Hashable) -> None:
+        """Record that a server failed."""
+        self._until[server] = monotonic() + SILENT_SECONDS
+
+    def keeps(self, server: Hashable) -> bool:
+        """Return whether a server is better left alone; the one that is told to try it stands for all."""
+        until = self._until.get(server)
+        if until is None:
+            return False
+        if monotonic() < until:
+            return True
+        self.begin(server)
+        return False
+
+    def end(self, server: Hashable) -> None:
+        """Record that a server serves."""
+        self._until.pop(server, None)

@@ -14,7 +14,7 @@ from sessioncache.errors import ConfigurationError
 
 from . import redis_errors
 from .flow import Address, Command, Flow, Send
-from .outages import Outages
+from .outages import Outages, Silences
 
 T = TypeVar("T")
 
@@ -38,6 +38,8 @@ class Topology:
         """The servers that are known to let this user run everything that scripts call."""
         self.outages = Outages()
         """The servers that calls are being retried on."""
+        self.silences = Silences()
+        """The servers that are not waited for by who can do without them."""
 
     def __repr__(self) -> str:
         return str(self.only_server)

@@ -12,6 +12,7 @@ from agno.db.base import AsyncBaseDb, BaseDb
 from agno.db.redis import RedisDb
 
 from sessioncache.operations.context import near_cache_of
+from sessioncache.operations.listed import ListedSessions
 from sessioncache.options import Options
 from sessioncache.transport.awaited import AsyncTransport
 
@@ -119,6 +120,7 @@ class AsyncSessionCacheDb(_AwaitedSessionCalls, SessionCalls, _RedisDbInThreads)
             AsyncTransport, redis_client, db_url, db_prefix, expire, options
         )
         self.near = near_cache_of(self.settings)
+        self.listed = ListedSessions()
         self.legacy = legacy_if(read_legacy)
         self.blocking: RedisDb | None = None
         if blocking_client is not None or db_url is not None:

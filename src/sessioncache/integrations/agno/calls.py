@@ -12,6 +12,7 @@ from agno.run.status_persist import RunPersistOutcome
 
 from sessioncache.errors import RunTooLargeError
 from sessioncache.operations.context import Context, Operation
+from sessioncache.operations.listed import ListedSessions
 from sessioncache.operations.near_cache import NearCacheInfo, NearCacheStore
 from sessioncache.options import Settings
 from sessioncache.transport.flow import Flow
@@ -57,6 +58,8 @@ class SessionCalls:
     settings: Settings
     near: NearCacheStore | None
     """What this process holds of sessions; None if it holds none."""
+    listed: ListedSessions
+    """What this process knows of indexes in a cluster."""
     legacy: Legacy | None
     """Where sessions are read through from; None if they are not."""
 
@@ -68,6 +71,7 @@ class SessionCalls:
             settings=self.settings,
             name=name,
             near=self.near,
+            listed=self.listed,
             elsewhere=legacy,
         )
         return self.transport.run(_warning_of_large_runs(operation(ctx, *args, **kwargs)))

@@ -7,6 +7,7 @@ from typing import Any, Unpack
 from agno.db.redis import RedisDb
 
 from sessioncache.operations.context import near_cache_of
+from sessioncache.operations.listed import ListedSessions
 from sessioncache.options import Options
 from sessioncache.transport.blocking import BlockingTransport
 
@@ -52,6 +53,7 @@ class SessionCacheDb(SessionCalls, RedisDb):  # type: ignore[misc]  # agno's two
             BlockingTransport, redis_client, db_url, db_prefix, expire, options
         )
         self.near = near_cache_of(self.settings)
+        self.listed = ListedSessions()
         self.legacy = legacy_if(read_legacy)
         super().__init__(
             id=id,

@@ -17,8 +17,15 @@ from agno.db.base import SessionType
 from agno.db.utils import validate_pagination
 
 from sessioncache.operations.context import Context
-from sessioncache.operations.index import DAMAGE, Entries, optional_text
-from sessioncache.operations.index_reader import GROWTH, LARGEST_READ, SPARE, IndexReader, look_request
+from sessioncache.operations.index import DAMAGE, optional_text
+from sessioncache.operations.index_reader import (
+    GROWTH,
+    LARGEST_READ,
+    SPARE,
+    Entries,
+    IndexReader,
+    look_request,
+)
 from sessioncache.operations.listing import packed_text
 from sessioncache.operations.lookup import Lookup, parse_reply, read_request
 from sessioncache.operations.read import build_session
@@ -53,6 +60,12 @@ class Columns(dict[str, Any]):
         """Return the workflow it belongs to."""
         workflow_id: str | None = self["workflow_id"]
         return workflow_id
+
+    @property
+    def updated_at(self) -> int | None:
+        """Return when it was written last."""
+        updated_at: int | None = self["updated_at"]
+        return updated_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +163,11 @@ class _Listing:
         size = count + SPARE
         entries, others = yield from self.index.read_first(size)
         _, read = yield from self._look_at(others, entries)
-        found = list(read.values())
+        found = self.index.arrange(read)
         while not self.index.is_read and len(found) < count:
             size = min(size * GROWTH, LARGEST_READ)
             _, read = yield from self._look_at({}, (yield from self.index.read(size)))
-            found += read.values()
+            found += self.index.arrange(read)
         return found[count - limit : count]
 
     def ordered(
@@ -164,7 +177,7 @@ class _Listing:
         entries = yield from self.index.read()
         guessed = dict(list(entries.items())[: self._guess(limit, page, sort_order)])
         columns, read = yield from self._look_at(entries, guessed)
-        fitting = [row for row in columns if self._wanted.admits(row)]
+        fitting = [row for row in self.index.arrange(columns) if self._wanted.admits(row)]
         self.total = len(fitting)
         chosen = [row["session_id"] for row in paged(sorted_rows(fitting, sort_by, sort_order), limit, page)]
         missing = {name: entries[name] for name in chosen if name not in guessed}
@@ -178,7 +191,7 @@ class _Listing:
 
     def _look_at(
         self, entries: Entries, whole: Entries
-    ) -> Flow[tuple[list[Columns], dict[str, SessionRecord]]]:
+    ) -> Flow[tuple[dict[str, Columns], dict[str, SessionRecord]]]:
         """Read the columns of some entries, and of some those sessions that are wanted: one round trip."""
         requests = [look_request(self._ctx, session_id, _FIELDS) for session_id in entries]
         requests += [whole_request(self._ctx, session_id, self._limit) for session_id in whole]
@@ -186,7 +199,7 @@ class _Listing:
         columns = self.index.sift(entries, replies[: len(entries)], _columns)
         read = self.index.sift(whole, replies[len(entries) :], partial(built, self._ctx, self._limit))
         wanted = {name: each for name, each in read.items() if self._wanted.admits(_columns_of(each))}
-        return list(columns.values()), wanted
+        return columns, wanted
 
 
 def whole_request(ctx: Context, session_id: str, limit: int | None = None) -> Request:
