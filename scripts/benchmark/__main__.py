@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from support.servers import RedisServer
 
-from . import comparison, lengths, plot, report, rows
+from . import cluster, comparison, lengths, plot, report, rows
 from . import costs as costs_table
 from .fixture import Fixture
 from .systems import SYSTEMS
@@ -38,6 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", choices=groups, default=[], help="do this part only; may be repeated"
     )
+    parser.add_argument("--cluster", action="store_true", help="measure clusters beside one server instead")
     parser.add_argument("--seconds", type=float, help=f"time for each row; {SECONDS:g} unless said otherwise")
     parser.add_argument(
         "--output",
@@ -53,6 +54,9 @@ def main() -> int:
     chosen = arguments()
     logging.disable(logging.WARNING)  # agno speaks of every bulk write
     console = Console(width=None if sys.stdout.isatty() else 190)
+    if chosen.cluster:
+        cluster.main(console)
+        return 0
     with (
         RedisServer() as server,
         Progress(

@@ -132,7 +132,7 @@ class AsyncSessionCache(BaseCache):
             SessionVersionError: As `get_session`.
 
         Redis:
-            As `get_session` for each id; 1 round trip, in a cluster 1 to each node.
+            As `get_session` for each id; 1 round trip, in a cluster 1 to each node, at once.
         """
         return await self._run(read.get_sessions, session_ids, last_n_runs=last_n_runs)
 
@@ -478,7 +478,7 @@ class AsyncSessionCache(BaseCache):
             The seconds that the slowest reply took, connecting included.
 
         Redis:
-            PING; 1 round trip, in a cluster 1 to each master.
+            PING; 1 round trip, in a cluster 1 to each master, at once.
         """
         return await self._run(ping.ping)
 

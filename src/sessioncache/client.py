@@ -109,8 +109,10 @@ class SessionCache(BaseCache):
     Besides the errors that a method names, every method raises InvalidArgumentError for a wrong argument
     before anything is sent, UnavailableError if Redis does not serve within `timeout`, ConfigurationError
     if it never will, and OutcomeUnknownError if a write was sent and its reply was lost. Round trips are
-    those on one server that knows the scripts; in a cluster, indexes take one more to each node that holds
-    one.
+    those on one server that knows the scripts. In a cluster, a call asks all nodes that it needs at once, and
+    a write lists its session at the same time, unless it is the first of a process to its node. A node that
+    keeps silent fails the calls that need its sessions; writes of others wait for it once, for a tenth of
+    `timeout`.
     """
 
     transport: BlockingTransport
@@ -198,7 +200,7 @@ class SessionCache(BaseCache):
             SessionVersionError: As `get_session`.
 
         Redis:
-            As `get_session` for each id; 1 round trip, in a cluster 1 to each node.
+            As `get_session` for each id; 1 round trip, in a cluster 1 to each node, at once.
         """
         return self._run(read.get_sessions, session_ids, last_n_runs=last_n_runs)
 
@@ -537,7 +539,7 @@ class SessionCache(BaseCache):
             The seconds that the slowest reply took, connecting included.
 
         Redis:
-            PING; 1 round trip, in a cluster 1 to each master.
+            PING; 1 round trip, in a cluster 1 to each master, at once.
         """
         return self._run(ping.ping)
 

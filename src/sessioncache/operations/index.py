@@ -21,7 +21,7 @@ from sessioncache.storage.scripts import (
 from sessioncache.storage.session_hash import stored_time
 from sessioncache.transport.flow import Flow
 from sessioncache.transport.request import Request
-from sessioncache.transport.retry import send
+from sessioncache.transport.retry import find_server, send
 from sessioncache.transport.together import together
 
 from .context import Context, writing_script
@@ -82,7 +82,7 @@ def make_entry(ctx: Context, entry: Entry) -> Flow[bool]:
     In a cluster, a server that failed lately is left alone: what it misses is listed by a later write.
     """
     silences = ctx.topology.silences
-    server = None if ctx.is_in_one_place else ctx.topology.locate(entry.key)
+    server = None if ctx.is_in_one_place else (yield from find_server(ctx, entry.key))
     if server and silences.keeps(server):
         return False
     try:

@@ -10,6 +10,7 @@ from sessioncache.storage import keys
 from sessioncache.transport.flow import Flow
 from sessioncache.transport.request import Request
 from sessioncache.transport.retry import send
+from sessioncache.transport.together import together
 
 from .context import Context
 
@@ -19,11 +20,10 @@ _PING: Final = ((b"PING",),)
 def ping(ctx: Context) -> Flow[float]:
     """Ask the server, in a cluster every master, for a reply; return the seconds of the slowest."""
     key = keys.index_of_all(ctx.settings.prefix)
-    slowest = yield from _time(ctx, Request(key, _PING))
-    for address in ctx.topology.servers():
-        if address != ctx.topology.locate(key):
-            slowest = max(slowest, (yield from _time(ctx, Request(key, _PING, address=address))))
-    return slowest
+    first = yield from _time(ctx, Request(key, _PING))
+    asked = ctx.topology.locate(key)
+    others = [Request(key, _PING, address=address) for address in ctx.topology.servers() if address != asked]
+    return max(first, *(yield from together([_time(ctx, request) for request in others])), 0)
 
 
 def _time(ctx: Context, request: Request) -> Flow[float]:

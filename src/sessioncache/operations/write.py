@@ -71,7 +71,8 @@ def _write_and_list(
         listed = {entry.key for entry, is_made in zip(early, made, strict=True) if is_made}
     if last and last.still_holds(written):
         listed |= last.indexes
-    left = _entries_of(ctx, session_id, written, listed)
+    failed = {entry.key for entry, is_made in zip(early, made, strict=True) if not is_made}
+    left = _entries_of(ctx, session_id, written, listed | failed)
     made = yield from make_entries(ctx, left)
     listed |= {entry.key for entry, is_made in zip(left, made, strict=True) if is_made}
     ctx.listed.note(ctx.topology.locate(meta), session_id, written, listed)

@@ -33,6 +33,12 @@ Indexes for listing live in slots of their own:
     {prefix}:index:all  {prefix}:index:user:<id>  {prefix}:index:workflow:<id>
         ZSET of session ids scored by updated_at
 
+In a cluster, those of all sessions and of a workflow would each be one busy key: they are split into 64
+shards, `{prefix}:index:all:{<n>}`, whose names hash to equal parts of the slots. A session is listed in the
+shard of the part that its own slot is in, so mostly on its own node. With a prefix that has a hash tag,
+indexes are whole. There an entry can be ahead of its session, for it is sent at the same time as the write,
+which may be refused: readers go by the session, and correct only entries that are older than any write takes.
+
 A session that was imported from another library's keys leaves a mark, which outlives it; it is not imported
 again. `{prefix}:index:imported` says that there is nothing more to import. Nothing else looks at either:
 

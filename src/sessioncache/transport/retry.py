@@ -136,6 +136,14 @@ def _locate(call: Call, key: bytes) -> Flow[Address]:
     raise NotSentError from ConnectionError("no server holds the key")
 
 
+def find_server(call: Call, key: bytes) -> Flow[Address | None]:
+    """Return the server that holds a key, after finding out if need be; None if nobody says so now."""
+    try:
+        return (yield from _locate(call, key))
+    except REDIS_ERRORS:
+        return None
+
+
 def check_permissions(
     call: Call, address: Address, requests: Iterable[Request], asking: Address | None = None
 ) -> Flow[None]:
