@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from cluster.load import spread_over
@@ -37,6 +37,8 @@ pytestmark = pytest.mark.cluster
 IDS = [f"s{number}" for number in range(30)]
 FILTERS: tuple[dict[str, Any], ...] = ({}, {"user_id": "u"}, {"workflow_id": "w"}, {"name": ""})
 TIMEOUT = 3.0
+NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
+"""An example takes a hundred commands."""
 
 
 def ids(page: Any) -> list[str]:
@@ -76,7 +78,7 @@ def test_shards_are_spread_evenly_and_lie_where_their_sessions_are(cluster: Redi
     assert sum(with_session) >= 0.9 * len(IDS)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, phases=NO_SHRINKING, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_pages_are_those_of_an_index_that_is_whole(
     cluster: RedisCluster, connect: Callable[..., Any], admin: Any, data: st.DataObject
@@ -88,7 +90,7 @@ def test_pages_are_those_of_an_index_that_is_whole(
     split, whole = connect(cluster.url), connect(cluster.url, prefix="{t}")
     if split.list_sessions().total != len(IDS):
         for cache, name in itertools.product((split, whole), IDS):
-            cache.upsert_session(session(name, user_id="u", workflow_id="w"))
+            cache.upsert_session(session(name, user_id="u", workflow_id="w", created_at=1))
     newest_first = data.draw(st.booleans(), label="newest_first")
     times = data.draw(st.lists(st.integers(1, 9), min_size=len(IDS), max_size=len(IDS)), label="times")
     ahead = data.draw(st.sets(st.sampled_from(IDS)), label="ahead") if newest_first else set()
