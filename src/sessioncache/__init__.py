@@ -31,7 +31,10 @@ from .models import (
     WorkflowSession,
 )
 from .operations.near_cache import NearCacheInfo
+from .operations.stats import SessionSize, StoreStats
+from .operations.verify import VerifyReport
 from .options import NearCache
+from .storage.checks import Problem
 
 __version__ = "0.1.0"
 
@@ -45,6 +48,7 @@ __all__ = [
     "NearCache",
     "NearCacheInfo",
     "OutcomeUnknownError",
+    "Problem",
     "ReplyMismatchError",
     "RunOutput",
     "RunStatus",
@@ -55,12 +59,15 @@ __all__ = [
     "SessionNotFoundError",
     "SessionOwnershipError",
     "SessionPage",
+    "SessionSize",
     "SessionSummary",
     "SessionVersionError",
     "StaleRunError",
+    "StoreStats",
     "TeamRunOutput",
     "UnavailableError",
     "UnserializableError",
+    "VerifyReport",
     "WorkflowChatInteraction",
     "WorkflowRunOutput",
     "WorkflowSession",

@@ -92,20 +92,20 @@ def _collect(
     """
     size = min(offset, LARGEST_READ) + limit + SPARE
     entries, others = yield from index.read_first(size)
-    summaries = yield from _look_at(ctx, index, entries | others)
+    summaries = yield from look_at(ctx, index, entries | others)
     page = index.arrange({name: summaries[name] for name in entries if name in summaries})
     fitting = [session for session in page if wanted.admits(session)]
     found = fitting[offset:]
     while not index.is_read and len(found) < limit:
         offset = max(0, offset - len(fitting))
         size = min(size * GROWTH, LARGEST_READ)
-        page = index.arrange((yield from _look_at(ctx, index, (yield from index.read(size)))))
+        page = index.arrange((yield from look_at(ctx, index, (yield from index.read(size)))))
         fitting = [session for session in page if wanted.admits(session)]
         found += fitting[offset:]
     return found[:limit]
 
 
-def _look_at(ctx: Context, index: IndexReader, entries: Entries) -> Flow[dict[str, SessionSummary]]:
+def look_at(ctx: Context, index: IndexReader, entries: Entries) -> Flow[dict[str, SessionSummary]]:
     """Read the summaries of sessions: one round trip for each server."""
     requests = [look_request(ctx, session_id, _SUMMARY_FIELDS) for session_id in entries]
     return index.sift(entries, (yield from send_all(ctx, requests)), _summary)

@@ -10,20 +10,16 @@ from sessioncache.errors import DamagedSessionError, InvalidArgumentError
 from sessioncache.storage import keys
 from sessioncache.storage.scripts import REPAIR_INDEX
 from sessioncache.transport.batch import send_all
-from sessioncache.transport.flow import Address, Flow
+from sessioncache.transport.flow import Flow
 from sessioncache.transport.request import Request
-from sessioncache.transport.retry import send
-from sessioncache.transport.together import together
 
 from .context import Context, writing_script
 from .index import DAMAGE, WHEREABOUTS, Entry, checked, keys_of, read_whereabouts
+from .scanning import scan
 
 log = logging.getLogger("sessioncache")
 
 _REPAIR_INDEX: Final = writing_script(REPAIR_INDEX)
-
-SCAN_COUNT: Final = b"500"
-"""Keys that the server looks at in one step: a millisecond at the most."""
 
 FOR_EVER: Final = -1
 GONE: Final = -2
@@ -41,10 +37,8 @@ def rebuild_indexes(ctx: Context, progress: Progress | None = None) -> Flow[int]
     """
     if progress is not None and not callable(progress):
         raise InvalidArgumentError("progress must be a function of one number")
-    index = keys.index_of_all(ctx.settings.prefix)
-    yield from send(ctx, Request(index, ((b"EXISTS", index),)))  # finds out where keys are
     rebuilding = _Rebuilding(ctx, progress)
-    yield from together([rebuilding.scan(address) for address in ctx.topology.servers()])
+    yield from scan(ctx, rebuilding.list_again)
     yield from rebuilding.remove_outdated()
     return rebuilding.done
 
@@ -58,32 +52,26 @@ class _Rebuilding:
         self._progress = progress
         self._outdated: set[bytes] = set()
 
-    def scan(self, address: Address) -> Flow[None]:
-        """List the sessions of a server."""
-        prefix = self._ctx.settings.prefix
-        cursor = b"0"
-        while True:
-            step = self._ctx.begun_anew()
-            scan = (b"SCAN", cursor, b"MATCH", keys.pattern_of_all(prefix), b"COUNT", SCAN_COUNT)
-            cursor, found = yield from send(step, Request(b"", (scan,), address=address))
-            outdated = {key for key in found if keys.is_index(prefix, key) and self._is_outdated(key)}
-            self._outdated |= outdated
-            listed = yield from _list_again(step, [key for key in found if key not in outdated])
-            self.done += listed  # only now: other servers are scanned meanwhile
-            if self._progress is not None:
-                self._progress(self.done)
-            if cursor == b"0":
-                return
-
-    def _is_outdated(self, index: bytes) -> bool:
-        """Return whether an index is whole and should have shards, or is a shard and should be whole."""
-        is_shard = index.endswith(b"}")
-        return keys.is_split(self._ctx.settings.prefix, index) and is_shard == self._ctx.is_in_one_place
+    def list_again(self, step: Context, found: Sequence[bytes]) -> Flow[bool]:
+        """List the sessions among some keys."""
+        outdated = {key for key in found if is_outdated(step, key)}
+        self._outdated |= outdated
+        listed = yield from _list_again(step, [key for key in found if key not in outdated])
+        self.done += listed  # only now: other servers are scanned meanwhile
+        if self._progress is not None:
+            self._progress(self.done)
+        return True
 
     def remove_outdated(self) -> Flow[None]:
         """Remove the indexes that nobody reads: their sessions are listed by now as they should be."""
         requests = [Request(index, ((b"UNLINK", index),), writes=True) for index in self._outdated]
         yield from send_all(self._ctx.begun_anew(), requests)
+
+
+def is_outdated(ctx: Context, key: bytes) -> bool:
+    """Return whether a key is an index that is whole and should have shards, or the other way round."""
+    prefix, is_shard = ctx.settings.prefix, key.endswith(b"}")
+    return keys.is_index(prefix, key) and keys.is_split(prefix, key) and is_shard == ctx.is_in_one_place
 
 
 def _list_again(ctx: Context, found: Sequence[bytes]) -> Flow[int]:

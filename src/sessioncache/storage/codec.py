@@ -129,6 +129,14 @@ def unpack(packed: bytes) -> Any:
     return _decode(packed[1:], _RESTORERS[form], _SURROGATES[form])
 
 
+def form_of(packed: bytes) -> str:
+    """Return how packed bytes are stored, in a word."""
+    return _FORMS.get(packed[:1], "unknown")
+
+
+_FORMS: Final[Mapping[bytes, str]] = {FORMAT: "plain", LENIENT_FORMAT: "plain"}
+
+
 def unpack_dict(packed: bytes) -> dict[str, Any]:
     """Return the dict that packed bytes hold; raise CodecError for anything else."""
     value = unpack(packed)

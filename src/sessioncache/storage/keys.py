@@ -7,7 +7,7 @@ from binascii import crc_hqx
 from functools import lru_cache
 from itertools import count
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 _SAFE = "-_.~@"
 
@@ -57,6 +57,18 @@ def is_index(prefix: str, key: bytes) -> bool:
     """Return whether a key is an index: ids are escaped, so no key of a longer prefix looks like one."""
     name = key.removeprefix(f"{prefix}:index:".encode())
     return name != key and _INDEX.fullmatch(name) is not None
+
+
+def base_of(prefix: str, key: bytes) -> bytes | None:
+    """Return what both keys of a session begin with; None for a key that is neither."""
+    base, _, part = key.rpartition(b":")
+    return base + b":" if part in (b"meta", b"runs") and is_meta(prefix, base + b":meta") else None
+
+
+def session_id_of(prefix: str, meta: bytes) -> str:
+    """Return the id of a session by the key of its metadata."""
+    escaped = meta.removeprefix(f"{prefix}:{{".encode()).removesuffix(b"}:meta")
+    return unquote(escaped.decode(), errors="surrogateescape")
 
 
 _META = re.compile(rb"\{[^{}]+\}:meta")
