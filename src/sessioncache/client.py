@@ -241,6 +241,20 @@ class SessionCache(BaseCache):
         """
         return self._run(touch.touch_session, session_id, ttl)
 
+    def get_ttls(self, session_ids: Collection[str]) -> list[float | None]:
+        """Tell how long sessions live on.
+
+        Args:
+            session_ids: The sessions.
+
+        Returns:
+            For each the seconds left, infinity if it never expires; None if it does not exist.
+
+        Redis:
+            PTTL for each id; 1 round trip, in a cluster 1 to each node, at once.
+        """
+        return self._run(touch.get_ttls, session_ids)
+
     def delete_session(self, session_id: str, *, user_id: str | None = None) -> bool:
         """Remove a session with all of its runs.
 

@@ -1,4 +1,4 @@
-"""The commands. Exit status: 0, 1 after one line on stderr, or 2 for wrong usage."""
+"""The commands. Exit status: 0 done, 1 something is wrong, 2 wrong usage, 3 Redis is not reached."""
 
 from __future__ import annotations
 
@@ -14,9 +14,16 @@ import typer
 from sessioncache import InvalidArgumentError, SessionCache, SessionCacheError, __version__
 from sessioncache.transport.redis_errors import REDIS_ERRORS
 
+from .access import defaults
+from .changing import delete, rename, touch
+from .checking import stats, verify
 from .demo import play
+from .doctor import doctor
+from .reading import history, ls, show
 from .screen import Screen
 from .server import DemoError
+from .transfer import export, import_
+from .watching import watch
 
 SCHEMES: Final = ("redis", "rediss", "unix", "memory")
 """URLs of one server: the demo compares with plain commands, and for these redis-py takes the same URL."""
@@ -39,11 +46,14 @@ def _show_version(wanted: bool) -> None:
 
 @commands.callback()
 def _prepare(
+    url: Annotated[str | None, typer.Option("--url", help="The Redis to use, for all commands.")] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", help="The prefix of the keys.")] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Keep the log off the screen, and end in order when told to end."""
+    defaults.url, defaults.prefix = url, prefix
     logging.getLogger("sessioncache").addHandler(logging.NullHandler())
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
@@ -84,3 +94,8 @@ def demo(
         sys.stdout.flush()
         sys.stderr.write(f"The demo failed: {type(exc).__name__}: {exc}\n")
         raise typer.Exit(1) from exc
+
+
+for command in (ls, show, history, watch, stats, verify, export, delete, touch, rename, doctor):
+    commands.command()(command)
+commands.command("import")(import_)

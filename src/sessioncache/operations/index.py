@@ -31,6 +31,10 @@ log = logging.getLogger("sessioncache")
 _LIST_SESSION: Final = writing_script(LIST_SESSION)
 _CORRECT_INDEX: Final = writing_script(CORRECT_INDEX)
 
+FOR_EVER: Final = -1
+GONE: Final = -2
+"""Redis' replies for the time left of a key without a TTL, and of one that does not exist."""
+
 DAMAGE: Final = (DamagedSessionError,)
 """What a request about one of many sessions tolerates: a key of another type."""
 

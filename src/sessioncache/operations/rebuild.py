@@ -14,16 +14,12 @@ from sessioncache.transport.flow import Flow
 from sessioncache.transport.request import Request
 
 from .context import Context, writing_script
-from .index import DAMAGE, WHEREABOUTS, Entry, checked, keys_of, read_whereabouts
+from .index import DAMAGE, FOR_EVER, GONE, WHEREABOUTS, Entry, checked, keys_of, read_whereabouts
 from .scanning import scan
 
 log = logging.getLogger("sessioncache")
 
 _REPAIR_INDEX: Final = writing_script(REPAIR_INDEX)
-
-FOR_EVER: Final = -1
-GONE: Final = -2
-"""Redis' replies for the time left of a key without a TTL, and of one that does not exist."""
 
 Progress = Callable[[int], object]
 

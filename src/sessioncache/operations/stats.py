@@ -17,8 +17,7 @@ from sessioncache.transport.request import Request
 from sessioncache.validation import whole_number
 
 from .context import Context
-from .index import DAMAGE
-from .rebuild import FOR_EVER
+from .index import DAMAGE, FOR_EVER
 from .scanning import scan
 
 Progress = Callable[[int], object]

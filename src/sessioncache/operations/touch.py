@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from math import inf
 from types import EllipsisType
 from typing import Any, Final
 
-from sessioncache.errors import SessionCacheError, SessionNotFoundError, SessionOwnershipError
-from sessioncache.storage import scripts
+from sessioncache.errors import (
+    InvalidArgumentError,
+    SessionCacheError,
+    SessionNotFoundError,
+    SessionOwnershipError,
+)
+from sessioncache.storage import keys, scripts
 from sessioncache.storage.scripts import Precondition, touch_session_arguments
 from sessioncache.transport.batch import send_all
 from sessioncache.transport.flow import Flow
@@ -16,6 +22,7 @@ from sessioncache.transport.request import Request
 from sessioncache.validation import encoded_id, lifetime
 
 from .context import Context, writing_script
+from .index import FOR_EVER, GONE
 from .write import accepted, list_elsewhere, run_script, write_request
 
 _TOUCH_SESSION: Final = writing_script(scripts.TOUCH_SESSION)
@@ -68,3 +75,16 @@ def _touch_indexes(ctx: Context, precondition: Precondition, reply: Any) -> Flow
         return
     if touched.is_index_due:
         yield from list_elsewhere(ctx, precondition, touched.session)
+
+
+def get_ttls(ctx: Context, session_ids: Iterable[str]) -> Flow[list[float | None]]:
+    """Return how many seconds sessions live on, infinity for ever; None for each that does not exist."""
+    if isinstance(session_ids, str) or not isinstance(session_ids, Iterable):
+        raise InvalidArgumentError(f"session_ids must be a list of ids, not {type(session_ids).__name__}")
+    prefix = ctx.settings.prefix
+    metas = []
+    for session_id in session_ids:
+        encoded_id(session_id, "session_id")
+        metas.append(keys.session_keys(prefix, session_id)[0])
+    replies = yield from send_all(ctx, [Request(meta, ((b"PTTL", meta),)) for meta in metas])
+    return [None if left == GONE else inf if left == FOR_EVER else left / 1000 for left in replies]

@@ -18,8 +18,8 @@ from sessioncache.transport.retry import send
 from sessioncache.validation import is_id
 
 from .context import Context, writing_script
-from .index import DAMAGE, WHEREABOUTS, Entry, correct_index, keys_of, read_whereabouts
-from .rebuild import FOR_EVER, GONE, is_outdated
+from .index import DAMAGE, FOR_EVER, GONE, WHEREABOUTS, Entry, correct_index, keys_of, read_whereabouts
+from .rebuild import is_outdated
 from .runs import delete_run
 from .scanning import scan
 

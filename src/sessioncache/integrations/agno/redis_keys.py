@@ -19,8 +19,7 @@ from agno.db.utils import merge_runs_table_with_legacy_blob
 
 from sessioncache.errors import DamagedSessionError
 from sessioncache.operations.context import Context
-from sessioncache.operations.index import DAMAGE, checked
-from sessioncache.operations.rebuild import FOR_EVER
+from sessioncache.operations.index import DAMAGE, FOR_EVER, checked
 from sessioncache.operations.scanning import SCAN_COUNT
 from sessioncache.transport.batch import send_all
 from sessioncache.transport.flow import Flow
