@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     import redis
 
+pytest_plugins = ["pytester"]
+
 settings.register_profile(
     "suite",
     deadline=None,  # a shared machine is slow now and then, and that is no finding

@@ -54,6 +54,7 @@ EXAMPLES: dict[str, Callable[[Any], object]] = {
     "upsert_session": lambda cache: cache.upsert_session(WorkflowSession("s", "u", "w")),
     "get_session": lambda cache: cache.get_session("s", last_n_runs=1),
     "get_sessions": lambda cache: cache.get_sessions(["s", "t"]),
+    "get_ttls": lambda cache: cache.get_ttls(["s", "t"]),
     "rename_session": lambda cache: cache.rename_session("s", "name"),
     "touch_session": lambda cache: cache.touch_session("s", 60),
     "upsert_run": lambda cache: cache.upsert_run("s", a_run(1)),
@@ -72,7 +73,7 @@ EXAMPLES: dict[str, Callable[[Any], object]] = {
     "delete_run": lambda cache: cache.delete_run("s", "r2"),
     "delete_session": lambda cache: cache.delete_session("s"),
 }
-SEVERAL_STEPS = {"refresh", "rebuild_indexes"}
+SEVERAL_STEPS = {"refresh", "rebuild_indexes", "iter_sessions", "stats", "verify"}
 """Their round trips depend on what there is; tests of their own count them."""
 
 

@@ -32,24 +32,28 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "get_runs": lambda cache: cache.get_runs("s"),
     "get_session": lambda cache: cache.get_session("s"),
     "get_sessions": lambda cache: cache.get_sessions(["s"]),
+    "get_ttls": lambda cache: cache.get_ttls(["s"]),
     "get_workflow_history": lambda cache: cache.get_workflow_history("s"),
     "get_workflow_history_context": lambda cache: cache.get_workflow_history_context("s"),
     "iter_runs": lambda cache: list(cache.iter_runs("s")),
+    "iter_sessions": lambda cache: [list(cache.iter_sessions(**by)) for by in BY],
     "list_sessions": lambda cache: [cache.list_sessions(**by) for by in BY],
     "rebuild_indexes": lambda cache: cache.rebuild_indexes(),
     "refresh": lambda cache: cache.refresh(cache.loaded),
     "rename_session": lambda cache: cache.rename_session("s", "new"),
+    "stats": lambda cache: cache.stats(),
     "touch_session": lambda cache: cache.touch_session("s"),
     "update_session": lambda cache: cache.update_session("s", lambda session: session.metadata.update(k=1)),
     "update_session_state": lambda cache: cache.update_session_state("s", {"k": 1}),
     "upsert_run": lambda cache: cache.upsert_run("s", a_run("r0")),
     "upsert_runs": lambda cache: cache.upsert_runs("s", [a_run("r0")]),
     "upsert_session": lambda cache: cache.upsert_session(a_session("s", user_id="u")),
+    "verify": lambda cache: cache.verify(repair=True),
 }
 """One call of every method on session `s`, which `cache.loaded` is."""
 
 OF_THE_CONNECTION = {"aclose", "close", "from_url", "near_cache_info", "ping"}
-OF_MANY = {"list_sessions", "rebuild_indexes"}
+OF_MANY = {"get_ttls", "iter_sessions", "list_sessions", "rebuild_indexes", "stats", "verify"}
 BY: tuple[dict[str, Any], ...] = ({}, {"user_id": "u"}, {"workflow_id": "w"})
 INDEXES = ("index:all", "index:user:u", "index:workflow:w")
 FOREIGN = (b"\xff\xfe", b"", b"x" * 600, b"\xed\xa0\x80", b"unknown")

@@ -47,7 +47,8 @@ CALLS: Calls = {
 }
 
 WITHOUT_A_NAME = {"rebuild_indexes", "ping", "close", "from_url", "near_cache_info"}
-"""Calls of no single session."""
+WITHOUT_A_NAME |= {"get_ttls", "iter_sessions", "stats", "verify"}
+"""Calls of no single session, or whose first reply says nothing of one."""
 
 
 def _loaded(cache: SessionCache, session_id: str) -> Any:

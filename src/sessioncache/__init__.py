@@ -31,15 +31,16 @@ from .models import (
     WorkflowSession,
 )
 from .operations.near_cache import NearCacheInfo
+from .operations.observed import CallRecord
 from .operations.stats import SessionSize, StoreStats
-from .operations.verify import VerifyReport
 from .options import NearCache
-from .storage.checks import Problem
+from .storage.checks import Problem, VerifyReport
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AsyncSessionCache",
+    "CallRecord",
     "ConfigurationError",
     "DamagedRunError",
     "DamagedSessionError",

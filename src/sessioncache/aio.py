@@ -35,8 +35,9 @@ from .operations import (
     verify,
 )
 from .operations.context import Context, Operation
+from .operations.observed import observed
 from .operations.stats import StoreStats
-from .operations.verify import VerifyReport
+from .storage.checks import VerifyReport
 from .transport.awaited import AsyncTransport
 
 P = ParamSpec("P")
@@ -71,7 +72,10 @@ class AsyncSessionCache(BaseCache):
         ctx = Context(
             topology=topology, settings=self.settings, name=name, near=self._near, listed=self._listed
         )
-        return await self.transport.run(operation(ctx, *args, **kwargs))
+        flow = operation(ctx, *args, **kwargs)
+        if self.observers:
+            flow = observed(self.observers, ctx, flow, args[0] if args else None)
+        return await self.transport.run(flow)
 
     async def upsert_session(self, session: WorkflowSession, *, expect_rev: int | None = None) -> None:
         """Create a session, or merge what changed in this object into the stored one.

@@ -36,9 +36,10 @@ from .operations import (
 from .operations.context import Context, Operation, near_cache_of
 from .operations.listed import ListedSessions
 from .operations.near_cache import NearCacheInfo
+from .operations.observed import Observer, observed, observers_of
 from .operations.stats import StoreStats
-from .operations.verify import VerifyReport
 from .options import Options, check_options
+from .storage.checks import VerifyReport
 from .transport.blocking import BlockingTransport
 from .transport.endpoint import Transport
 
@@ -68,6 +69,7 @@ class BaseCache:
         self.transport: Any = client if isinstance(client, kind) else kind.from_client(client)
         self._near = near_cache_of(self.settings)
         self._listed = ListedSessions()
+        self.observers: tuple[Observer, ...] = observers_of(self.settings)
 
     @classmethod
     def from_url(cls, url: str, **options: Unpack[Options]) -> Self:
@@ -87,6 +89,8 @@ class BaseCache:
                 timeout: seconds that one call may take, retries included; 5 by default.
                 mark_deletions: whether a deletion leaves a mark for a day, so that the `reason` of a
                     SessionNotFoundError tells what was deleted from what expired.
+                on_call: a function that is told of each call, by a CallRecord, once it is over; None, the
+                    default, for none.
                 near_cache: a NearCache, or its `max_bytes`: what this process holds of the sessions it reads,
                     so that it fetches only what has changed; None, the default, for nothing.
 
@@ -139,7 +143,10 @@ class SessionCache(BaseCache):
         ctx = Context(
             topology=topology, settings=self.settings, name=name, near=self._near, listed=self._listed
         )
-        return self.transport.run(operation(ctx, *args, **kwargs))
+        flow = operation(ctx, *args, **kwargs)
+        if self.observers:
+            flow = observed(self.observers, ctx, flow, args[0] if args else None)
+        return self.transport.run(flow)
 
     def upsert_session(self, session: WorkflowSession, *, expect_rev: int | None = None) -> None:
         """Create a session, or merge what changed in this object into the stored one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from os import getpid
@@ -70,6 +71,8 @@ class Options(TypedDict, total=False):
     """Whether a deletion leaves a mark for a day, so that errors tell what was deleted from what expired."""
     near_cache: NearCache | int | None
     """What the process holds of the sessions it reads, or its most bytes; None, the default, for nothing."""
+    on_call: Callable[[Any], object] | None
+    """A function that is told of each call, by a CallRecord, once it is over; None, the default, for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +88,7 @@ class Settings:
     timeout: float
     mark_deletions: bool = False
     near_cache: NearCache | None = None
+    on_call: Callable[[Any], object] | None = None
     adapter: Adapter = WORKFLOWS
     _token: str = field(default_factory=lambda: uuid4().hex, repr=False, compare=False)
 
@@ -118,6 +122,7 @@ def check_options(
     timeout: float = DEFAULT_TIMEOUT,
     mark_deletions: bool = False,
     near_cache: NearCache | int | None = None,
+    on_call: Callable[[Any], object] | None = None,
     **unknown: Any,
 ) -> Settings:
     """Return checked options; raise InvalidArgumentError naming the one that is wrong or unknown."""
@@ -126,6 +131,8 @@ def check_options(
     validation.encoded_id(prefix, "prefix")
     if not _PREFIX.fullmatch(prefix):
         raise InvalidArgumentError("prefix must hold no brace, or one pair with something in it: a hash tag")
+    if on_call is not None and not callable(on_call):
+        raise InvalidArgumentError("on_call must be a function of one CallRecord")
     for name, value in (("touch_on_read", touch_on_read), ("mark_deletions", mark_deletions)):
         if not isinstance(value, bool):
             raise InvalidArgumentError(f"{name} must be a bool")
@@ -138,6 +145,7 @@ def check_options(
         timeout=validation.timeout(timeout, "timeout"),
         mark_deletions=mark_deletions,
         near_cache=_near_cache(near_cache),
+        on_call=on_call,
     )
 
 

@@ -91,6 +91,11 @@ LISTINGS: Final = {
         ["other", "s"],
         ["other"],
     ),
+    "iter_sessions": Call(
+        lambda s: sorted(one.session_id for one in s.cache.iter_sessions()),
+        ["other", "s"],
+        ["other"],
+    ),
     "rebuild_indexes": Call(lambda s: s.cache.rebuild_indexes(), 2, 1),
 }
 WRITES: Final = {

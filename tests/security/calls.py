@@ -19,6 +19,8 @@ def calls(cache: Any, admin: redis.Redis | redis.RedisCluster) -> dict[str, Call
         "upsert_session": lambda: _save(cache),
         "get_session": lambda: cache.get_session("s"),
         "get_sessions": lambda: cache.get_sessions(["s", "none"]),
+        "get_ttls": lambda: cache.get_ttls(["s", "none"]),
+        "iter_sessions": lambda: list(cache.iter_sessions()),
         "rename_session": lambda: cache.rename_session("s", "name"),
         "touch_session": lambda: cache.touch_session("s", None) and cache.touch_session("s"),
         "upsert_run": lambda: cache.upsert_run("s", a_run("r1", created_at=2)),

@@ -13,7 +13,7 @@ from faults.reaching import a_run, session
 from sessioncache import InvalidArgumentError, SessionCache, SessionOwnershipError
 from sessioncache.storage import keys
 
-TAKE_USER_ID = {"delete_session", "get_session", "list_sessions", "rename_session"}
+TAKE_USER_ID = {"delete_session", "get_session", "iter_sessions", "list_sessions", "rename_session"}
 """Methods that have a `user_id`; what each does with one that is another's is a test below."""
 
 HOSTILE = [

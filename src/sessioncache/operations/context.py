@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from time import monotonic
 from typing import Concatenate, Final, ParamSpec, Protocol, Self, TypeVar
 
@@ -45,6 +46,8 @@ class Context(Call):
     """What the process holds of sessions; None if the cache has no near cache."""
     listed: ListedSessions = field(default_factory=ListedSessions)
     """What the process knows of indexes in a cluster."""
+    near_outcome: str | None = None
+    """What the near cache did for this call: the name of what NearCacheInfo counts."""
     elsewhere: Elsewhere | None = None
     """Decided when the call begins: what is brought here meanwhile, by whomever, is looked at again."""
 
@@ -77,6 +80,25 @@ class Context(Call):
         if self.elsewhere is not None:
             yield from self.elsewhere.fetch_all(self)
 
+
+class Tally:
+    """What this process has met of all caches, for telemetry; shared by threads."""
+
+    def __init__(self) -> None:
+        self._counts = {"damaged_sessions": 0, "healed_index_entries": 0}
+        self._lock = Lock()
+
+    def add(self, name: str, number: int = 1) -> None:
+        """Count something."""
+        with self._lock:
+            self._counts[name] += number
+
+    def count(self, name: str) -> int:
+        """Return how often it was met."""
+        return self._counts[name]
+
+
+TALLY: Final = Tally()
 
 Operation = Callable[Concatenate[Context, P], Flow[T]]
 

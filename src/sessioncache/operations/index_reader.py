@@ -24,7 +24,7 @@ from sessioncache.transport.request import Request
 from sessioncache.transport.together import together
 from sessioncache.validation import is_id
 
-from .context import Context
+from .context import TALLY, Context
 from .index import (
     DAMAGE,
     WHEREABOUTS,
@@ -74,8 +74,8 @@ class IndexReader:
     def __init__(self, ctx: Context, key: bytes, *, newest_first: bool = True) -> None:
         self._ctx = ctx
         self._key = key
-        self._newest_first = newest_first
-        self._index = ShardedIndex(ctx, key, newest_first=newest_first)
+        self._newest_first = bool(newest_first)
+        self._index = ShardedIndex(ctx, key, newest_first=self._newest_first)
         self._size = 0
         self._seen: dict[str, Found] = {}
         self._last: Found | None = None
@@ -98,7 +98,7 @@ class IndexReader:
     def read_first(self, size: int) -> Flow[tuple[Entries, Entries]]:
         """Read the first entries, and others to be checked; count them all: one round trip."""
         page, others, self._size = yield from self._index.read_first(size)
-        return self._next(page), self._entries(others)
+        return self._next(page), self.entries_of(others)
 
     def read(self, size: int | None = None) -> Flow[Entries]:
         """Read the next entries, or all: one round trip."""
@@ -151,6 +151,7 @@ class IndexReader:
 
     def finish(self) -> Flow[None]:
         """Log which sessions were left out, and correct wrong entries, as far as the server lets us."""
+        TALLY.add("damaged_sessions", len(self._damaged))
         _log_left_out(self._damaged, "damaged")
         _log_left_out(self._of_another_version, "stored in a layout of another version")
         stale = dict(islice(self._stale.items(), LARGEST_READ))
@@ -164,6 +165,7 @@ class IndexReader:
             reason = redis_errors.describe(exc.__cause__ or exc)
             log.warning("%d sessions that are gone stay listed: %s", len(stale), reason)
         else:
+            TALLY.add("healed_index_entries", len(stale) + len(self._ahead))
             log.info("%d sessions that are gone are listed no more", len(stale))
 
     def _correct(self, ctx: Context, stale: Entries) -> Flow[None]:
@@ -189,12 +191,12 @@ class IndexReader:
     def _next(self, found: Sequence[Found]) -> Entries:
         """Return the entries that were not in a slice before: a write moves them."""
         self._last = found[-1] if found else self._last
-        entries = self._entries(found)
+        entries = self.entries_of(found)
         fresh = {session_id: entry for session_id, entry in entries.items() if session_id not in self._seen}
         self._seen |= fresh
         return fresh
 
-    def _entries(self, found: Sequence[Found]) -> Entries:
+    def entries_of(self, found: Sequence[Found]) -> Entries:
         """Return entries by session; what can be no session's id was written by something else."""
         entries: Entries = {}
         for entry in found:

@@ -14,7 +14,7 @@ from sessioncache.transport.flow import Command, Flow
 from sessioncache.transport.request import Request
 
 from .context import Context
-from .index import DAMAGE
+from .index import DAMAGE, checked
 
 SWEEP: Final = 16
 """Oldest entries checked with each listing: sessions expire there first, and are removed."""
@@ -88,15 +88,15 @@ class ShardedIndex:
         share = self._share(size)
         checks = self._checks()
         units = [
-            (shard.slice(share, self._order), (b"ZCARD", shard.key), *checks[shard.key])
+            ((b"ZCARD", shard.key), shard.slice(share, self._order), *checks[shard.key])
             for shard in self._shards
         ]
         others, total = [], 0
         replies = yield from self._send(units)
-        for shard, (scored, number, *checked) in zip(self._shards, replies, strict=True):
+        for shard, (number, scored, *more) in zip(self._shards, replies, strict=True):
             self._waiting += shard.take(scored, share)
             total += number
-            others += [entry for reply in checked for entry in shard.entries(reply)]
+            others += [entry for reply in more for entry in shard.entries(reply)]
         self._waiting.sort(reverse=self._newest_first)
         return (yield from self.read(size)), others, total
 
@@ -157,3 +157,42 @@ class ShardedIndex:
                     "SessionCache.rebuild_indexes() replaces it"
                 ) from reply
         return replies
+
+
+class EntryWalk:
+    """A walk over one key of an index, from the entry with the lowest score on.
+
+    Entries that move meanwhile, which go up, are met where they are then; no other one is met twice, and none
+    is left out.
+    """
+
+    def __init__(self, key: bytes, page_size: int) -> None:
+        self.key = key
+        self._page_size = page_size
+        self._last = b"-inf"
+        self._at_last: set[bytes] = set()
+
+    def next_page(self, ctx: Context, end: bytes = b"+inf") -> Flow[list[Found]]:
+        """Return the next entries, none at the end; raise DamagedSessionError if it is no sorted set."""
+        size = self._page_size
+        while True:
+            window = (b"LIMIT", b"0", b"%d" % size, b"WITHSCORES")
+            entries = yield from read_entries(
+                ctx, (b"ZRANGE", self.key, self._last, end, b"BYSCORE", *window)
+            )
+            fresh = [entry for entry in entries if entry.member not in self._at_last]
+            if fresh or len(entries) < size:
+                break
+            size *= 2  # so many have one score
+        if fresh:
+            same = {entry.member for entry in fresh if entry.listed == fresh[-1].listed}
+            self._at_last = same | self._at_last if fresh[-1].listed == self._last else same
+            self._last = fresh[-1].listed
+        return fresh
+
+
+def read_entries(ctx: Context, command: Command) -> Flow[list[Found]]:
+    """Return the entries that one command reads with their scores: one round trip."""
+    key = command[1]
+    scored: Any = checked((yield from send_all(ctx, [Request(key, (command,), tolerates=DAMAGE)]))[0])
+    return [Found(float(at), member, at, key) for member, at in zip(scored[::2], scored[1::2], strict=True)]

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 from sessioncache.models import SessionSummary
 from sessioncache.storage import keys
 from sessioncache.transport.flow import Flow
-from sessioncache.transport.request import Request
-from sessioncache.transport.retry import send
 from sessioncache.validation import whole_number
 
 from .context import Context
-from .index import DAMAGE, checked
 from .index_reader import IndexReader
-from .index_shards import Found
+from .index_shards import EntryWalk, Found, read_entries
 from .listing import SessionFilter, look_at
 
 MAX_PAGE: Final = 10_000
 """Most sessions of a page."""
-
-GROWTH: Final = 2
-"""How much larger a page gets that ends within one second, and holds nothing new."""
 
 CHUNK: Final = 8192
 """How many sessions that were seen are looked through at once."""
@@ -47,8 +41,7 @@ class SessionWalk:
 
     def _begin(self) -> None:
         self._end: float | None = None
-        self._last = b"-inf"
-        self._at_last: set[bytes] = set()
+        self._walk: EntryWalk | None = None
         self._seen = array("Q")
 
     def next_page(self, ctx: Context) -> Flow[list[SessionSummary] | None]:
@@ -60,53 +53,29 @@ class SessionWalk:
         if not self._shards:
             return None
         key = self._shards[0]
-        if self._end is None:
+        if self._walk is None:
             self._end = yield from _last_score(ctx, key)
-        found = yield from self._older(ctx, key)
+            self._walk = EntryWalk(key, self.page_size)
+        found = yield from self._older(ctx, self._walk)
         if not found:
             found = yield from self._newer(ctx, key)
             del self._shards[0]
             self._begin()
         reader = IndexReader(ctx, index)
-        entries = {entry.member.decode(): entry for entry in found if _is_text(entry.member)}
-        sessions = yield from look_at(ctx, reader, entries)
+        sessions = yield from look_at(ctx, reader, reader.entries_of(found))
         yield from reader.finish()
         return [session for session in sessions.values() if self.wanted.admits(session)]
 
-    def _older(self, ctx: Context, key: bytes) -> Flow[list[Found]]:
+    def _older(self, ctx: Context, walk: EntryWalk) -> Flow[list[Found]]:
         """Return the next entries that are older than the walk."""
-        size = self.page_size
-        while True:
-            command = (
-                b"ZRANGE",
-                key,
-                self._last,
-                b"(%r" % self._end,
-                b"BYSCORE",
-                b"LIMIT",
-                b"0",
-                b"%d" % size,
-            )
-            entries = yield from _entries(ctx, key, (*command, b"WITHSCORES"))
-            fresh = [entry for entry in entries if entry.member not in self._at_last]
-            if fresh or len(entries) < size:
-                break
-            size *= GROWTH
-        if fresh:
-            self._note(fresh)
-        return fresh
-
-    def _note(self, fresh: Sequence[Found]) -> None:
-        last = fresh[-1]
-        same = {entry.member for entry in fresh if entry.listed == last.listed}
-        self._at_last = same | self._at_last if last.listed == self._last else same
-        self._last = last.listed
-        self._seen.extend(_digest(entry.member) for entry in fresh)
+        found = yield from walk.next_page(ctx, b"(%r" % self._end)
+        self._seen.extend(_digest(entry.member) for entry in found)
+        return found
 
     def _newer(self, ctx: Context, key: bytes) -> Flow[list[Found]]:
         """Return the entries of the time of the walk itself, but for those seen before."""
         command = (b"ZRANGE", key, b"%r" % self._end, b"+inf", b"BYSCORE", b"WITHSCORES")
-        entries = yield from _entries(ctx, key, command)
+        entries = yield from read_entries(ctx, command)
         by_digest = {_digest(entry.member): entry for entry in entries}
         seen = _common(by_digest.keys(), self._seen)
         return [entry for digest, entry in by_digest.items() if digest not in seen]
@@ -118,22 +87,8 @@ def next_sessions(ctx: Context, walk: SessionWalk) -> Flow[list[SessionSummary] 
 
 
 def _last_score(ctx: Context, key: bytes) -> Flow[float]:
-    entries = yield from _entries(ctx, key, (b"ZRANGE", key, b"0", b"0", b"REV", b"WITHSCORES"))
+    entries = yield from read_entries(ctx, (b"ZRANGE", key, b"0", b"0", b"REV", b"WITHSCORES"))
     return entries[0].score if entries else 0.0
-
-
-def _entries(ctx: Context, key: bytes, command: tuple[bytes, ...]) -> Flow[list[Found]]:
-    scored: Any = checked((yield from send(ctx, Request(key, (command,), tolerates=DAMAGE))))
-    pairs = zip(scored[::2], scored[1::2], strict=True)
-    return [Found(float(score), member, score, key) for member, score in pairs]
-
-
-def _is_text(member: bytes) -> bool:
-    try:
-        member.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _digest(member: bytes) -> int:

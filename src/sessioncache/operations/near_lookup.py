@@ -35,7 +35,7 @@ class NearLookup(Lookup):
         self._asked_at = monotonic()
         self.copy = near.get(self._key)
         if self.copy is not None and not validates and near.is_fresh(self._key, self.copy, self._asked_at):
-            near.count("hits")
+            self._count("hits")
             self.reading, self.is_answered = self.copy.reading, True
 
     def again(self) -> None:
@@ -55,7 +55,7 @@ class NearLookup(Lookup):
         if self.copy is None:
             *whole, ttl = reply
             super().take(whole)
-            self._near.count("misses")
+            self._count("misses")
             if self.reading is not None:
                 self.copy = Copy(self.reading, self._asked_at, self._deadline(ttl))
                 self._near.put(self._key, self.copy)
@@ -68,11 +68,16 @@ class NearLookup(Lookup):
         deadline = self._deadline(changes.ttl)
         if changes.reading is self.copy.reading:
             self._near.renew(self.copy, self._asked_at, deadline)
+            self.ctx.near_outcome = "validated_hits"
         else:
-            self._near.count("delta_reads")
+            self._count("delta_reads")
             self.copy = self.copy.replaced(changes.reading, changes.orders, self._asked_at, deadline)
             self._near.put(self._key, self.copy)
         self.reading, self.is_answered = changes.reading, True
+
+    def _count(self, outcome: str) -> None:
+        self._near.count(outcome)
+        self.ctx.near_outcome = outcome
 
     def _deadline(self, ttl: int) -> float:
         return self._asked_at + ttl / 1000 if ttl >= 0 else inf

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from sessioncache.errors import DamagedSessionError, InvalidArgumentError
 from sessioncache.storage import keys
-from sessioncache.storage.checks import Member, Problem, session_problems
+from sessioncache.storage.checks import DAMAGES, Member, Problem, VerifyReport, session_problems
 from sessioncache.storage.run_members import MEMBERS_PER_RUN
 from sessioncache.storage.scripts import REPAIR_INDEX, REPAIR_SESSION, Correction
 from sessioncache.transport.batch import send_all
@@ -19,6 +19,7 @@ from sessioncache.validation import is_id
 
 from .context import Context, writing_script
 from .index import DAMAGE, FOR_EVER, GONE, WHEREABOUTS, Entry, correct_index, keys_of, read_whereabouts
+from .index_shards import EntryWalk, Found
 from .rebuild import is_outdated
 from .runs import delete_run
 from .scanning import scan
@@ -38,21 +39,6 @@ ENTRIES_AT_ONCE: Final = 250
 
 TTL_SLACK: Final = 5
 """Milliseconds by which both keys of a session may seem to differ: they are asked one after the other."""
-
-
-@dataclass(slots=True)
-class VerifyReport:
-    """What `verify` looked at, and what it found."""
-
-    sessions: int = 0
-    runs: int = 0
-    index_entries: int = 0
-    problems: list[Problem] = field(default_factory=list)
-
-    @property
-    def is_clean(self) -> bool:
-        """Return whether nothing is wrong: sessions of another version are as they should be."""
-        return all(problem.is_repaired or problem.kind == "version" for problem in self.problems)
 
 
 def verify(
@@ -199,42 +185,32 @@ class _Verifying:
             problem = Problem("outdated-index", None, "", key=name, is_repairable=True)
             unlink = Request(key, ((b"UNLINK", key),), writes=True)
             return (yield from self._tell(ctx, problem, repair=send(ctx, unlink)))
-        last, size = b"-inf", ENTRIES_AT_ONCE
-        seen: set[bytes] = set()
-        while True:
-            step = ctx.begun_anew()
-            command = (b"ZRANGE", key, last, b"+inf", b"BYSCORE", b"LIMIT", b"0", b"%d" % size, b"WITHSCORES")
-            (reply,) = yield from send_all(step, [Request(key, (command,), tolerates=DAMAGE)])
-            if isinstance(reply, DamagedSessionError):
-                problem = Problem("index-type", None, "", key=name, is_repairable=True)
-                return (yield from self._tell(ctx, problem, repair=send(ctx, _REPAIR_INDEX.call((key,), ()))))
-            entries = [*zip(reply[::2], reply[1::2], strict=True)]
-            fresh = [entry for entry in entries if entry[0] not in seen]
-            self.report.index_entries += len(fresh)
-            yield from self._check_strays(step, key, fresh)
-            if len(entries) < size:
-                return None
-            size = ENTRIES_AT_ONCE if fresh else size * 2
-            seen = {member for member, score in entries if score == entries[-1][1]}
-            last = entries[-1][1]
+        walk = EntryWalk(key, ENTRIES_AT_ONCE)
+        try:
+            while entries := (yield from walk.next_page(ctx.begun_anew())):
+                self.report.index_entries += len(entries)
+                yield from self._check_strays(ctx.begun_anew(), entries)
+        except DamagedSessionError:
+            problem = Problem("index-type", None, "", key=name, is_repairable=True)
+            yield from self._tell(ctx, problem, repair=send(ctx, _REPAIR_INDEX.call((key,), ())))
+        return None
 
-    def _check_strays(self, ctx: Context, key: bytes, entries: Sequence[tuple[bytes, bytes]]) -> Flow[None]:
+    def _check_strays(self, ctx: Context, entries: Sequence[Found]) -> Flow[None]:
         """Check that the sessions of some entries are there, and belong in this index."""
-        known = [(member, score) for member, score in entries if is_id(member.decode(errors="replace"))]
-        asked = []
-        for member, _ in known:
-            meta, _ = keys.session_keys(ctx.settings.prefix, member.decode(errors="replace"))
-            asked.append(Request(meta, ((b"HMGET", meta, *WHEREABOUTS, b"session_id"),), tolerates=DAMAGE))
-        strays = [entry for entry in entries if entry not in known]
-        for (member, score), reply in zip(known, (yield from send_all(ctx, asked)), strict=True):
-            if not isinstance(reply, Exception) and _is_stray(ctx, key, member.decode(), reply):
-                strays.append((member, score))
-        for member, score in strays:
-            problem = Problem(
-                "stray", member.decode(errors="replace"), "", key=key.decode(), is_repairable=True
-            )
-            removal = correct_index(ctx, key, [Correction(member, score)])
-            yield from self._tell(ctx, problem, repair=removal)
+        names = [entry.member.decode(errors="replace") for entry in entries]
+        known = [name for name in names if is_id(name)]
+        metas = [keys.session_keys(ctx.settings.prefix, name)[0] for name in known]
+        asked = [
+            Request(meta, ((b"HMGET", meta, *WHEREABOUTS, b"session_id"),), tolerates=DAMAGE)
+            for meta in metas
+        ]
+        replies = dict(zip(known, (yield from send_all(ctx, asked)), strict=True))
+        for name, entry in zip(names, entries, strict=True):
+            reply = replies.get(name, [])
+            if not isinstance(reply, Exception) and _is_stray(ctx, entry.key, name, reply):
+                problem = Problem("stray", name, "", key=entry.key.decode(), is_repairable=True)
+                removal = correct_index(ctx, entry.key, [Correction(entry.member, entry.listed)])
+                yield from self._tell(ctx, problem, repair=removal)
 
     # --- repairs
 
@@ -261,23 +237,6 @@ class _Verifying:
         self.report.problems.append(replace(problem, is_repaired=is_repaired))
 
 
-DAMAGES: Final = frozenset(
-    {
-        "wrong-type",
-        "no-metadata",
-        "no-runs",
-        "counters",
-        "count",
-        "order",
-        "head",
-        "body",
-        "field",
-        "name",
-    }
-)
-"""Kinds of problems of which only a deletion gets rid."""
-
-
 def _ttl_problems(look: _Look) -> list[Problem]:
     meta, runs = look.ttls
     if GONE in look.ttls or abs(meta - runs) <= TTL_SLACK:
@@ -291,9 +250,9 @@ def _left(ttl: int) -> str:
 
 
 def _is_stray(ctx: Context, key: bytes, session_id: str, reply: Sequence[bytes | None]) -> bool:
-    *fields, stored_id = reply
-    if stored_id is None:
+    if not reply or reply[-1] is None:
         return True
+    *fields, _ = reply
     try:
         where = read_whereabouts(fields)
     except ValueError:

@@ -23,7 +23,7 @@ from sessioncache.transport.request import Request, Script
 from sessioncache.transport.retry import send
 from sessioncache.transport.together import together
 
-from .context import Context, writing_script
+from .context import TALLY, Context, writing_script
 from .index import GRACE_SECONDS, INDEX_SHARE, Entry, keys_of, make_entries, make_entry
 from .listed import Listing
 
@@ -188,7 +188,8 @@ _ERRORS: Final[Mapping[str, tuple[type[SessionCacheError], str]]] = {
 
 
 def log_damaged(session_id: str) -> None:
-    """Log that a session is damaged."""
+    """Log and count that a session is damaged."""
+    TALLY.add("damaged_sessions")
     log.warning("session %r is damaged: it counts as absent", session_id)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sessioncache.errors import DamagedRunError, DamagedSessionError
@@ -70,6 +70,38 @@ KINDS: Final[Mapping[str, str]] = {
     "outdated-index": "an index that nobody reads: whole in a cluster, or a shard outside one",
 }
 """What can be wrong, by the names of the problems."""
+
+DAMAGES: Final = frozenset(
+    {
+        "wrong-type",
+        "no-metadata",
+        "no-runs",
+        "counters",
+        "count",
+        "order",
+        "head",
+        "body",
+        "field",
+        "name",
+    }
+)
+"""Kinds of problems of which only a deletion gets rid."""
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What `verify` looked at, and what it found."""
+
+    sessions: int = 0
+    runs: int = 0
+    index_entries: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        """Return whether nothing is wrong: sessions of another version are as they should be."""
+        return all(problem.is_repaired or problem.kind == "version" for problem in self.problems)
+
 
 Member = tuple[bytes, float]
 

@@ -13,6 +13,7 @@ from agno.db.redis import RedisDb
 
 from sessioncache.operations.context import near_cache_of
 from sessioncache.operations.listed import ListedSessions
+from sessioncache.operations.observed import observers_of
 from sessioncache.options import Options
 from sessioncache.transport.awaited import AsyncTransport
 
@@ -121,6 +122,7 @@ class AsyncSessionCacheDb(_AwaitedSessionCalls, SessionCalls, _RedisDbInThreads)
         )
         self.near = near_cache_of(self.settings)
         self.listed = ListedSessions()
+        self.observers = observers_of(self.settings)
         self.legacy = legacy_if(read_legacy)
         self.blocking: RedisDb | None = None
         if blocking_client is not None or db_url is not None:

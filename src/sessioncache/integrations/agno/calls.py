@@ -14,6 +14,7 @@ from sessioncache.errors import RunTooLargeError
 from sessioncache.operations.context import Context, Operation
 from sessioncache.operations.listed import ListedSessions
 from sessioncache.operations.near_cache import NearCacheInfo, NearCacheStore
+from sessioncache.operations.observed import Observer, observed
 from sessioncache.options import Settings
 from sessioncache.transport.flow import Flow
 
@@ -60,6 +61,8 @@ class SessionCalls:
     """What this process holds of sessions; None if it holds none."""
     listed: ListedSessions
     """What this process knows of indexes in a cluster."""
+    observers: tuple[Observer, ...]
+    """Who is told of calls."""
     legacy: Legacy | None
     """Where sessions are read through from; None if they are not."""
 
@@ -74,7 +77,10 @@ class SessionCalls:
             listed=self.listed,
             elsewhere=legacy,
         )
-        return self.transport.run(_warning_of_large_runs(operation(ctx, *args, **kwargs)))
+        flow = _warning_of_large_runs(operation(ctx, *args, **kwargs))
+        if self.observers:
+            flow = observed(self.observers, ctx, flow, args[0] if args else None)
+        return self.transport.run(flow)
 
     def near_cache_info(self) -> NearCacheInfo | None:
         """Return what the near cache of this process did and holds; None if there is none."""

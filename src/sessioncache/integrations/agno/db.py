@@ -8,6 +8,7 @@ from agno.db.redis import RedisDb
 
 from sessioncache.operations.context import near_cache_of
 from sessioncache.operations.listed import ListedSessions
+from sessioncache.operations.observed import observers_of
 from sessioncache.options import Options
 from sessioncache.transport.blocking import BlockingTransport
 
@@ -54,6 +55,7 @@ class SessionCacheDb(SessionCalls, RedisDb):  # type: ignore[misc]  # agno's two
         )
         self.near = near_cache_of(self.settings)
         self.listed = ListedSessions()
+        self.observers = observers_of(self.settings)
         self.legacy = legacy_if(read_legacy)
         super().__init__(
             id=id,
