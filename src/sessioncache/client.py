@@ -89,10 +89,10 @@ class BaseCache:
                 timeout: seconds that one call may take, retries included; 5 by default.
                 mark_deletions: whether a deletion leaves a mark for a day, so that the `reason` of a
                     SessionNotFoundError tells what was deleted from what expired.
-                on_call: a function that is told of each call, by a CallRecord, once it is over; None, the
-                    default, for none.
                 near_cache: a NearCache, or its `max_bytes`: what this process holds of the sessions it reads,
                     so that it fetches only what has changed; None, the default, for nothing.
+                on_call: a function that is told of each call, by a CallRecord, once it is over; None, the
+                    default, for none.
 
         Raises:
             InvalidArgumentError: The URL or an option is unknown or wrong.

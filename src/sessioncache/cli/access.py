@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,18 +25,19 @@ UNREACHED: Final = 3
 INTERRUPTED: Final = 130
 """Exit statuses: something is wrong, wrong usage, Redis is not reached, ended with Ctrl-C."""
 
-TIMEOUT: Final = 5.0
+TIMEOUT: Final = 3.0
+"""Seconds to reach Redis in, and for a call unless a command needs more."""
 
 DEFAULT_URL: Final = "redis://localhost:6379/0"
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", envvar="SESSIONCACHE_URL", help="The Redis to use.", show_default=DEFAULT_URL),
+    typer.Option("--url", help="The Redis to use; else SESSIONCACHE_URL.", show_default=DEFAULT_URL),
 ]
 Prefix = Annotated[
     str | None,
     typer.Option(
-        "--prefix", envvar="SESSIONCACHE_PREFIX", help="The prefix of the keys.", show_default=DEFAULT_PREFIX
+        "--prefix", help="The prefix of the keys; else SESSIONCACHE_PREFIX.", show_default=DEFAULT_PREFIX
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for programs.")]
@@ -56,13 +58,11 @@ defaults = Defaults()
 @contextmanager
 def opened(url: str | None, prefix: str | None, **options: Any) -> Iterator[SessionCache]:
     """Yield a cache on the Redis that is meant, which replies; close it at the end."""
-    cache = SessionCache.from_url(
-        url or defaults.url or DEFAULT_URL,
-        prefix=prefix or defaults.prefix or DEFAULT_PREFIX,
-        **{"timeout": TIMEOUT, **options},
-    )
-    with cache:
-        cache.ping()
+    where = url or defaults.url or os.environ.get("SESSIONCACHE_URL") or DEFAULT_URL
+    keys = prefix or defaults.prefix or os.environ.get("SESSIONCACHE_PREFIX") or DEFAULT_PREFIX
+    with SessionCache.from_url(where, prefix=keys, timeout=TIMEOUT) as first:
+        first.ping()
+    with SessionCache.from_url(where, prefix=keys, **{"timeout": TIMEOUT, **options}) as cache:
         yield cache
 
 

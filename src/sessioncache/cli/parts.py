@@ -24,10 +24,10 @@ class Parts:
         self.part = file.with_name(file.name + ".part")
         self.done: set[int] = set()
         """Digests of the sessions that are written."""
-        self.is_pipe = str(file) == "-"
+        self.is_pipe = str(file) == "-" or (file.exists() and not file.is_file())
         self._resumes = resume
         self._stream: IO[bytes] | None = None
-        if file.exists() and not self.is_pipe and not file.is_fifo() and not file.is_char_device():
+        if file.exists() and not self.is_pipe:
             raise CommandError(f"{file} is there already", USAGE)
 
     @property
@@ -37,18 +37,18 @@ class Parts:
 
     def __enter__(self) -> Self:
         if self.is_pipe:
-            self._stream = sys.stdout.buffer
+            self._stream = sys.stdout.buffer if str(self.file) == "-" else self.file.open("wb", buffering=0)
             return self
         if self.part.exists() and not self._resumes:
             raise CommandError(f"{self.part} is there: go on with --resume, or remove it", USAGE)
         good = self._read() if self.part.exists() else 0
-        self._stream = self.part.open("r+b" if self.part.exists() else "w+b")
+        self._stream = self.part.open("r+b" if self.part.exists() else "w+b", buffering=0)
         self._stream.truncate(good)
         self._stream.seek(good)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._stream is not None and not self.is_pipe:
+        if self._stream is not None and self._stream is not sys.stdout.buffer:
             self._stream.close()
 
     def write(self, lines: Mapping[int, bytes]) -> None:
@@ -58,7 +58,9 @@ class Parts:
         data = b"".join(lines.values())
         start = 0 if self.is_pipe else self._stream.tell()
         try:
-            self._stream.write(gzip.compress(data, 6) if self.file.suffix == ".gz" else data)
+            left = memoryview(gzip.compress(data, 6) if self.file.suffix == ".gz" else data)
+            while left:
+                left = left[self._stream.write(left) :]
             self._stream.flush()
         except OSError as exc:
             if not self.is_pipe:
