@@ -59,7 +59,8 @@ def assert_all_shown(status: int, output: str, errors: str) -> None:
     assert max(map(len, lines)) <= WIDTH
     assert "\x1b" not in output
     assert "204 of 204 runs are there" in output
-    assert lines[-1].startswith("At 1,000 runs")
+    assert lines[-5].startswith("At 1,000 runs")
+    assert all(line.startswith("  sessioncache --url") for line in lines[-3:])
 
 
 def test_it_fits_one_screen_on_a_private_server_that_is_gone_afterwards(folder: Path) -> None:
@@ -87,6 +88,21 @@ def test_a_server_of_the_user_is_left_as_it_was(redis_server: RedisServer) -> No
     assert_all_shown(*result)
     assert admin.keys() == [b"theirs"]
     admin.close()
+
+
+def test_the_commands_that_it_names_show_what_it_kept(redis_server: RedisServer) -> None:
+    redis_server.client().flushall()
+    status, output, errors = run_demo("--url", redis_server.url, "--keep")
+    assert_all_shown(status, output, errors)
+    named = [line.split()[1:] for line in output.splitlines() if line.startswith("  sessioncache --url")]
+
+    assert len(named) == 3
+    for command in named:
+        done = subprocess.run(
+            [sys.executable, "-m", "sessioncache", *command], capture_output=True, check=True, text=True
+        )
+        assert done.stdout
+    assert run_demo("--keep")[0] == 2
 
 
 def test_a_demo_told_to_end_stops_its_private_server(folder: Path) -> None:

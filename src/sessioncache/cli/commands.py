@@ -86,10 +86,16 @@ def demo(
             "on PATH, else an embedded server.",
         ),
     ] = None,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="With --url: leave the case there for ten minutes."),
+    ] = False,
 ) -> None:
     """Keep a support case in Redis, show each call, and measure it beside one JSON text a session."""
+    if keep and url is None:
+        raise typer.BadParameter("--keep goes with --url: a private server is stopped at the end")
     try:
-        play(url, Screen())
+        play(url, Screen(), keeps=keep)
     except (SessionCacheError, *REDIS_ERRORS, DemoError, BrokenExecutor) as exc:
         sys.stdout.flush()
         sys.stderr.write(f"The demo failed: {type(exc).__name__}: {exc}\n")

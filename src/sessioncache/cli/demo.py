@@ -32,8 +32,11 @@ PATIENCE: Final = 30.0
 """Seconds that a worker waits for the other to start: most of it for a busy machine."""
 
 
-def play(url: str | None, screen: Screen) -> None:
-    """Show everything on the Redis at a URL, or a server of our own, and remove what was stored."""
+def play(url: str | None, screen: Screen, *, keeps: bool = False) -> None:
+    """Show everything on the Redis at a URL, or a server of our own, and remove what was stored.
+
+    If it `keeps`, the case stays for ten minutes, to be looked at.
+    """
     prefix = f"sessioncache-demo-{uuid4().hex[:8]}"
     screen.title(f"sessioncache {__version__}: a support case kept in Redis, and what each call costs")
     with open_server(url, prefix) as server, _open_cache(server.url, prefix) as cache:
@@ -44,8 +47,20 @@ def play(url: str | None, screen: Screen) -> None:
             _show_workers(cache, server, prefix, screen)
             _show_deleted(cache, screen)
             _show_costs(cache, server, prefix, screen)
+            _name_commands(server, prefix if keeps else "PREFIX", screen, keeps=keeps)
         finally:
             _clean_up(cache)
+        if keeps:
+            _store_case(cache)
+
+
+def _name_commands(server: Server, prefix: str, screen: Screen, *, keeps: bool) -> None:
+    """Name commands that look at what is stored: here, or where the user's sessions are."""
+    where = f"sessioncache --url {server.url if keeps else 'URL'} --prefix {prefix}"
+    why = "The case is kept" if keeps else "With --url URL --keep, the case is kept"
+    screen.title(f"{why} for 10 minutes. To look at it:")
+    for command in (f"show {CASE}", f"history {CASE}", "stats"):
+        screen.say(f"{where} {command}")
 
 
 def _open_cache(url: str, prefix: str) -> SessionCache:
@@ -67,13 +82,17 @@ def _expect(right: bool, claim: str) -> None:
 def _show_case(cache: SessionCache, screen: Screen) -> None:
     """Store a case turn by turn, and read it back."""
     screen.call(f'cache.upsert_session(WorkflowSession("{CASE}", user_id="maria", workflow_id="support"))')
-    cache.upsert_session(WorkflowSession(CASE, user_id=CUSTOMER, workflow_id=WORKFLOW))
     screen.more(f'cache.upsert_run("{CASE}", run)  # {len(TURNS)} times, with all messages of the agent')
-    for run in runs_of(len(TURNS)):
-        cache.upsert_run(CASE, run)
+    _store_case(cache)
     _show_history(cache, screen)
     _show_last_runs(cache, screen)
     _show_state(cache, screen)
+
+
+def _store_case(cache: SessionCache) -> None:
+    cache.upsert_session(WorkflowSession(CASE, user_id=CUSTOMER, workflow_id=WORKFLOW))
+    for run in runs_of(len(TURNS)):
+        cache.upsert_run(CASE, run)
 
 
 def _show_history(cache: SessionCache, screen: Screen) -> None:
