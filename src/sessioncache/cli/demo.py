@@ -60,7 +60,7 @@ def _name_commands(server: Server, prefix: str, screen: Screen, *, keeps: bool) 
     why = "The case is kept" if keeps else "With --url URL --keep, the case is kept"
     screen.title(f"{why} for 10 minutes. To look at it:")
     for command in (f"show {CASE}", f"history {CASE}", "stats"):
-        screen.say(f"{where} {command}")
+        screen.command(f"{where} {command}")
 
 
 def _open_cache(url: str, prefix: str) -> SessionCache:

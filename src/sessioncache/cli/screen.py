@@ -47,6 +47,10 @@ class Screen:
         """Write what a call led to."""
         self._line(f"  {text}", "")
 
+    def command(self, text: str) -> None:
+        """Write a command, whole: it is to be copied."""
+        self._console.print(f"  {text}", soft_wrap=True)
+
     def busy(self, text: str) -> AbstractContextManager[object]:
         """Show that something takes its time, if somebody watches."""
         return self._console.status(text)
