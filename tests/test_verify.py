@@ -116,6 +116,15 @@ def cache_has_lost(cache: Any, kind: str) -> bool:
     return cache.get_session("s", last_n_runs=0) is None
 
 
+def test_each_session_is_counted_once(cache: Any) -> None:
+    """Of two keys, which a scan meets one by one."""
+    for number in range(700):
+        cache.upsert_session(a_session(f"s{number}", runs=1))
+
+    report = cache.verify()
+    assert (report.sessions, report.runs, report.index_entries) == (700, 700, 700)
+
+
 def test_a_run_that_does_not_decode_is_deleted_alone(cache: Any, plant: Planter) -> None:
     plant.replace("-inf", -1, b"b\x01\xc1")
     cache.verify(repair=True, delete_damaged=True)

@@ -577,7 +577,7 @@ class SessionCache(BaseCache):
     def stats(self, sample: int | None = None, progress: Callable[[int], object] | None = None) -> StoreStats:
         """Measure what is stored: sessions, runs, memory, lifetimes.
 
-        It rests after each step, three times as long as the step took, and holds some bytes for each session.
+        It rests after each step, four times as long as the step took, and holds some bytes for each session.
 
         Args:
             sample: About how many sessions to look at; None for all.
@@ -587,7 +587,7 @@ class SessionCache(BaseCache):
             Counts and bytes, and the largest sessions.
 
         Redis:
-            SCAN, and MEMORY USAGE, PTTL, ZCARD and ZRANGE for each session; 1 round trip for 50 sessions.
+            SCAN, and MEMORY USAGE, PTTL, ZCARD and ZRANGE for each session; 2 round trips for 20 sessions.
         """
         return self._run(stats.stats, sample=sample, progress=progress)
 
@@ -600,7 +600,7 @@ class SessionCache(BaseCache):
     ) -> VerifyReport:
         """Check every session and every index, and repair what can be repaired.
 
-        It rests after each step, three times as long as the step took.
+        It rests after each step, four times as long as the step took.
 
         Args:
             repair: Whether to repair what loses nothing: indexes, lifetimes, counts.

@@ -17,7 +17,7 @@ from .context import Context
 SCAN_COUNT: Final = b"500"
 """Keys that the server looks at in one step: a millisecond at the most."""
 
-REST: Final = 3.0
+REST: Final = 4.0
 """How long a walk that is in no hurry rests after each step, in times of what the step took."""
 
 Handle = Callable[[Context, Sequence[bytes]], Flow[bool]]

@@ -27,8 +27,8 @@ LARGEST: Final = 10
 
 PERCENTILES: Final = (50, 90, 99, 100)
 
-SESSIONS_AT_ONCE: Final = 50
-"""Sessions that are asked about in one exchange: a server serves others after some milliseconds."""
+SESSIONS_AT_ONCE: Final = 20
+"""Sessions that are asked about in one exchange: a server serves others after a millisecond."""
 
 HOUR: Final = 3_600_000
 

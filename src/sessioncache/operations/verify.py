@@ -81,7 +81,9 @@ class _Verifying:
     def check(self, step: Context, found: Sequence[bytes]) -> Flow[bool]:
         """Check what some keys are."""
         prefix = step.settings.prefix
-        bases = {base for key in found if (base := keys.base_of(prefix, key))}
+        bases = {key.removesuffix(b"meta") for key in found if keys.is_meta(prefix, key)}
+        alone = {base for key in found if (base := keys.base_of(prefix, key))} - bases
+        bases |= yield from _without_metadata(step, sorted(alone))
         for part in _parts(sorted(bases), SESSIONS_AT_ONCE):
             yield from self._check_sessions(step.begun_anew(), part)
         for key in found:
@@ -235,6 +237,13 @@ class _Verifying:
         if repair is not None:
             repair.close()
         self.report.problems.append(replace(problem, is_repaired=is_repaired))
+
+
+def _without_metadata(ctx: Context, bases: Sequence[bytes]) -> Flow[set[bytes]]:
+    """Return which sessions have no metadata: the others are met by it."""
+    metas = [base + b"meta" for base in bases]
+    found = yield from send_all(ctx, [Request(meta, ((b"EXISTS", meta),)) for meta in metas])
+    return {base for base, is_there in zip(bases, found, strict=True) if not is_there}
 
 
 def _ttl_problems(look: _Look) -> list[Problem]:
