@@ -17,7 +17,6 @@ Metrics:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from time import time_ns
 from typing import Any, Final, TypeVar
 
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter_provider
@@ -109,7 +108,7 @@ class OpenTelemetryObserver:
                 token.set_attributes(common | _details(record))
                 if record.error is not None:
                     token.set_status(Status(StatusCode.ERROR))
-            token.end(time_ns())
+            token.end()
 
 
 def _common(record: CallRecord) -> dict[str, str | int]:
@@ -118,27 +117,31 @@ def _common(record: CallRecord) -> dict[str, str | int]:
         "db.system.name": "redis",
         "db.operation.name": record.name,
         "db.namespace": str(record.db),
+        "server.address": record.server,
+        "server.port": record.port,
     }
-    if record.server:
-        attributes["server.address"] = record.server
-    if record.port:
-        attributes["server.port"] = record.port
+    if not record.port:
+        del attributes["server.port"]
+    if not record.server:
+        del attributes["server.address"]
     if record.error is not None:
         attributes["error.type"] = record.error
     return attributes
 
 
 def _details(record: CallRecord) -> dict[str, str | int]:
-    details: dict[str, str | int | None] = {
+    details: dict[str, str | int] = {
         "db.collection.name": record.prefix,
         "sessioncache.round_trips": record.round_trips,
         "sessioncache.bytes_sent": record.bytes_sent,
         "sessioncache.bytes_received": record.bytes_received,
         "sessioncache.retries": record.retries,
-        "sessioncache.runs_returned": record.runs,
-        "sessioncache.near_cache": record.near_cache,
     }
-    return {name: value for name, value in details.items() if value is not None}
+    if record.runs is not None:
+        details["sessioncache.runs_returned"] = record.runs
+    if record.near_cache is not None:
+        details["sessioncache.near_cache"] = record.near_cache
+    return details
 
 
 def _observing(name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:

@@ -14,6 +14,7 @@ from benchmark.rows import (
     memory,
     near_cache,
     processes,
+    telemetry,
     writes,
 )
 
@@ -29,6 +30,7 @@ GROUPS: Final[dict[str, tuple[Row, ...]]] = {
     "concurrency": concurrency.ROWS,
     "processes": processes.ROWS,
     "memory": memory.ROWS,
+    "telemetry": telemetry.ROWS,
     "imports": imports.ROWS,
     "agno": agno.ROWS,
 }

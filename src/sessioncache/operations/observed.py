@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import chain
 from time import perf_counter
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from sessioncache.options import Settings
-from sessioncache.storage.snapshot import snapshot_of
+from sessioncache.storage.snapshot import SNAPSHOT
 from sessioncache.transport.flow import Address, Flow, Send, SendAll
 from sessioncache.transport.redis_errors import REDIS_ERRORS
 
@@ -21,8 +21,7 @@ T = TypeVar("T")
 log = logging.getLogger("sessioncache")
 
 
-@dataclass(frozen=True, slots=True)
-class CallRecord:
+class CallRecord(NamedTuple):
     """What one call was: no id and nothing that a user wrote."""
 
     name: str
@@ -85,21 +84,68 @@ def observers_of(settings: Settings) -> tuple[Observer, ...]:
 
 def observed(observers: Sequence[Observer], ctx: Context, flow: Flow[T], subject: Any) -> Flow[T]:
     """Run a flow, and tell observers what it was: an error of theirs is logged, and no error of the call."""
-    tokens = [_safely(observer.started, METHODS.get(ctx.name, ctx.name), subject) for observer in observers]
-    measure = _Measure()
+    name = METHODS.get(ctx.name, ctx.name)
+    tokens = [_safely(observer.started, name, subject) for observer in observers]
+    begun, sends, trips = perf_counter(), [], 0
+    step: Callable[[Any], Any] = flow.send
+    value: Any = None
     result: Any = None
     error: BaseException | None = None
     try:
-        result = yield from measure.run(flow)
+        while True:
+            effect = step(value)
+            try:
+                value, step = (yield effect), flow.send
+            except REDIS_ERRORS as exc:
+                value, step = exc, flow.throw
+            if isinstance(effect, Send):
+                trips += 1
+                sends.append((effect, value))
+            elif isinstance(effect, SendAll):
+                trips += 1
+                sends += zip(effect.parts, value, strict=True)
+    except StopIteration as done:
+        result = done.value
+        return result
     except BaseException as exc:
         error = exc
         raise
     finally:
-        record = measure.record(ctx, result, error)
+        flow.close()
+        seconds = perf_counter() - begun
+        record = _record(name, ctx, seconds, trips, sends, result, error)
         for observer, token in zip(observers, tokens, strict=True):
             _safely(observer.ended, token, record)
-    returned: T = result
-    return returned
+
+
+def _record(
+    name: str,
+    ctx: Context,
+    seconds: float,
+    trips: int,
+    sends: Sequence[tuple[Send, Any]],
+    result: Any,
+    error: BaseException | None,
+) -> CallRecord:
+    host, port, _, db = sends[0][0].address if sends else _NOWHERE
+    return CallRecord(
+        name,
+        seconds,
+        trips,
+        sum([sum(map(len, chain.from_iterable(send.commands))) for send, _ in sends]),
+        sum([size_of(outcome) for _, outcome in sends]),
+        len(ctx.failed_on),
+        None if error is None else type(error).__name__,
+        None if error is not None else runs_of(result),
+        ctx.near_outcome,
+        host,
+        port,
+        db,
+        ctx.settings.prefix,
+    )
+
+
+_NOWHERE: Final = Address("", 0)
 
 
 def _safely(call: Callable[..., Any], *args: Any) -> Any:
@@ -110,88 +156,29 @@ def _safely(call: Callable[..., Any], *args: Any) -> Any:
         return None
 
 
-class _Measure:
-    """What a flow sends and receives."""
-
-    def __init__(self) -> None:
-        self._begun = perf_counter()
-        self._trips = self._sent = self._received = 0
-        self._server: Address | None = None
-
-    def run(self, flow: Flow[T]) -> Flow[T]:
-        """Pass on every effect and what becomes of it."""
-        step: Callable[[Any], Any] = flow.send
-        value: Any = None
-        try:
-            while True:
-                effect = step(value)
-                try:
-                    value = yield effect
-                    step = flow.send
-                except REDIS_ERRORS as exc:
-                    value, step = exc, flow.throw
-                if isinstance(effect, Send):
-                    self._note(effect, value)
-                elif isinstance(effect, SendAll):
-                    self._trips -= len(effect.parts) - 1
-                    for part, outcome in zip(effect.parts, value, strict=True):
-                        self._note(part, outcome)
-        except StopIteration as done:
-            result: T = done.value
-            return result
-        finally:
-            flow.close()
-
-    def _note(self, send: Send, outcome: Any) -> None:
-        self._server = self._server or send.address
-        self._trips += 1
-        self._sent += sum(sum(map(len, command)) for command in send.commands)
-        self._received += size_of(outcome)
-
-    def record(self, ctx: Context, result: Any, error: BaseException | None) -> CallRecord:
-        """Return what the call was."""
-        host, port, _, db = self._server or ("", 0, False, 0)
-        return CallRecord(
-            METHODS.get(ctx.name, ctx.name),
-            perf_counter() - self._begun,
-            self._trips,
-            self._sent,
-            self._received,
-            len(ctx.failed_on),
-            None if error is None else type(error).__name__,
-            None if error is not None else runs_of(result),
-            ctx.near_outcome,
-            host,
-            port,
-            db,
-            ctx.settings.prefix,
-        )
-
-
 _NUMBER_BYTES: Final = 8
 
 
 def size_of(reply: Any) -> int:
     """Return about how many bytes a reply has."""
-    if type(reply) is bytes:
+    kind = type(reply)
+    if kind is bytes:
         return len(reply)
-    if type(reply) is list:
-        try:
-            return len(b"".join(reply))
-        except TypeError:
-            return sum(map(size_of, reply))
-    return len(str(reply)) if isinstance(reply, Exception) else _NUMBER_BYTES if reply is not None else 0
+    if kind is list:
+        return sum([len(each) if type(each) is bytes else size_of(each) for each in reply])
+    return _NUMBER_BYTES if reply is not None else 0
 
 
 def runs_of(result: Any) -> int | None:
     """Return how many runs a call returned; None if what it returned is neither a run nor a session."""
+    if result is None or isinstance(result, bool | int | float | str):
+        return None
     if isinstance(result, list):
-        numbers = [runs_of(each) for each in result]
-        known = [number for number in numbers if number is not None]
+        known = [number for each in result if (number := runs_of(each)) is not None]
         return sum(known) if known else None
     if isinstance(result, RunsAfter):
         return len(result.runs)
-    if not hasattr(result, "run_id"):
-        loaded = snapshot_of(result) if hasattr(result, "__dict__") else None
-        return len(loaded.stored) if loaded else None
-    return 1
+    known_as = getattr(result, "__dict__", {})
+    if SNAPSHOT in known_as:
+        return len(known_as[SNAPSHOT].stored)
+    return 1 if hasattr(result, "run_id") else None
