@@ -52,7 +52,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 }
 """One call of every method on session `s`, which `cache.loaded` is."""
 
-OF_THE_CONNECTION = {"aclose", "close", "from_url", "near_cache_info", "ping"}
+OF_THE_CONNECTION = {"aclose", "close", "for_user", "from_url", "near_cache_info", "ping"}
 OF_MANY = {"get_ttls", "iter_sessions", "list_sessions", "rebuild_indexes", "stats", "verify"}
 BY: tuple[dict[str, Any], ...] = ({}, {"user_id": "u"}, {"workflow_id": "w"})
 INDEXES = ("index:all", "index:user:u", "index:workflow:w")

@@ -46,7 +46,7 @@ CALLS: Calls = {
     "delete_session": lambda cache, sid: cache.delete_session(sid),
 }
 
-WITHOUT_A_NAME = {"rebuild_indexes", "ping", "close", "from_url", "near_cache_info"}
+WITHOUT_A_NAME = {"rebuild_indexes", "ping", "close", "for_user", "from_url", "near_cache_info"}
 WITHOUT_A_NAME |= {"get_ttls", "iter_sessions", "stats", "verify"}
 """Calls of no single session, or whose first reply says nothing of one."""
 

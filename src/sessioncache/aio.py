@@ -5,46 +5,39 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import EllipsisType, TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from .client import BaseCache
+from .maintenance import AsyncMaintenance
 from .models import (
     Message,
     RunStatus,
     SessionPage,
-    SessionSummary,
     WorkflowChatInteraction,
     WorkflowRunOutput,
     WorkflowSession,
 )
 from .operations import (
     history,
-    iteration,
     listing,
     messages,
-    ping,
     read,
-    rebuild,
     refresh,
     runs,
     sessions,
-    stats,
     touch,
     update,
     upsert,
-    verify,
 )
-from .operations.context import Context, Operation
+from .operations.context import Context
 from .operations.observed import observed
-from .operations.stats import StoreStats
-from .storage.checks import VerifyReport
 from .transport.awaited import AsyncTransport
+from .transport.flow import Flow
+from .validation import encoded_id
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AsyncSessionCache(BaseCache):
+class AsyncSessionCache(AsyncMaintenance):
     """Workflow sessions in Redis, for asyncio: everything `SessionCache` has, awaited.
 
         cache = AsyncSessionCache.from_url("redis://localhost:6379/0", ttl=3600)
@@ -67,17 +60,29 @@ class AsyncSessionCache(BaseCache):
         """Close the connections of the running loop."""
         await self.aclose()
 
-    async def _run(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        name, topology = operation.__name__, self.transport.topology
+    async def _run(
+        self, operation: Callable[..., Flow[T]], *args: Any, user_id: str | None = None, **kwargs: Any
+    ) -> T:
+        if self._user_id is not None:
+            user_id = self._own(operation, user_id)
+        if user_id is not None:
+            encoded_id(user_id, "user_id")
         ctx = Context(
-            topology=topology, settings=self.settings, name=name, near=self._near, listed=self._listed
+            topology=self.transport.topology,
+            settings=self.settings,
+            name=operation.__name__,
+            near=self._near,
+            listed=self._listed,
+            user_id=user_id,
         )
         flow = operation(ctx, *args, **kwargs)
         if self.observers:
             flow = observed(self.observers, ctx, flow, args[0] if args else None)
         return await self.transport.run(flow)
 
-    async def upsert_session(self, session: WorkflowSession, *, expect_rev: int | None = None) -> None:
+    async def upsert_session(
+        self, session: WorkflowSession, *, expect_rev: int | None = None, user_id: str | None = None
+    ) -> None:
         """Create a session, or merge what changed in this object into the stored one.
 
         Of `session_data`, its `session_state`, `workflow_data` and `metadata`, those top-level keys are
@@ -89,6 +94,7 @@ class AsyncSessionCache(BaseCache):
             session: A session made new, which may create one, or one that was loaded, which cannot.
             expect_rev: The revision that the stored session must have, as in `session.rev`; 0 if there must
                 be no session.
+            user_id: If given, only a session of this user is found.
 
         Raises:
             SessionNotFoundError: The object was loaded, and its session is gone.
@@ -99,7 +105,7 @@ class AsyncSessionCache(BaseCache):
         Redis:
             EVALSHA; 1 round trip, and 1 for each further 4 MiB or 500 runs.
         """
-        return await self._run(upsert.upsert_session, session, expect_rev=expect_rev)
+        return await self._run(upsert.upsert_session, session, expect_rev=expect_rev, user_id=user_id)
 
     async def get_session(
         self, session_id: str, *, user_id: str | None = None, last_n_runs: int | None = None
@@ -126,13 +132,18 @@ class AsyncSessionCache(BaseCache):
         return await self._run(read.get_session, session_id, user_id=user_id, last_n_runs=last_n_runs)
 
     async def get_sessions(
-        self, session_ids: Sequence[str], *, last_n_runs: int | None = None
+        self,
+        session_ids: Sequence[str],
+        *,
+        last_n_runs: int | None = None,
+        user_id: str | None = None,
     ) -> list[WorkflowSession | None]:
         """Load many sessions, each as `get_session` does.
 
         Args:
             session_ids: The sessions.
             last_n_runs: How many of the newest runs of each; None for all, 0 or less for none.
+            user_id: If given, only a session of this user is found.
 
         Returns:
             The sessions in the order of their ids, None for each that does not exist.
@@ -144,7 +155,7 @@ class AsyncSessionCache(BaseCache):
         Redis:
             As `get_session` for each id; 1 round trip, in a cluster 1 to each node, at once.
         """
-        return await self._run(read.get_sessions, session_ids, last_n_runs=last_n_runs)
+        return await self._run(read.get_sessions, session_ids, last_n_runs=last_n_runs, user_id=user_id)
 
     async def rename_session(self, session_id: str, name: str, *, user_id: str | None = None) -> bool:
         """Set `session_data["session_name"]`.
@@ -162,12 +173,15 @@ class AsyncSessionCache(BaseCache):
         """
         return await self._run(sessions.rename_session, session_id, name, user_id=user_id)
 
-    async def touch_session(self, session_id: str, ttl: int | timedelta | EllipsisType | None = ...) -> bool:
+    async def touch_session(
+        self, session_id: str, ttl: int | timedelta | EllipsisType | None = ..., *, user_id: str | None = None
+    ) -> bool:
         """Begin the lifetime of a session again.
 
         Args:
             session_id: The session.
             ttl: Its lifetime from now: seconds or a timedelta, None for ever; by default the cache's own.
+            user_id: If given, only a session of this user is found.
 
         Returns:
             Whether the session exists.
@@ -175,21 +189,24 @@ class AsyncSessionCache(BaseCache):
         Redis:
             EVALSHA; 1 round trip, and 1 for the indexes of its user and workflow.
         """
-        return await self._run(touch.touch_session, session_id, ttl)
+        return await self._run(touch.touch_session, session_id, ttl, user_id=user_id)
 
-    async def get_ttls(self, session_ids: Collection[str]) -> list[float | None]:
+    async def get_ttls(
+        self, session_ids: Collection[str], *, user_id: str | None = None
+    ) -> list[float | None]:
         """Tell how long sessions live on.
 
         Args:
             session_ids: The sessions.
+            user_id: If given, only a session of this user is found.
 
         Returns:
             For each the seconds left, infinity if it never expires; None if it does not exist.
 
         Redis:
-            PTTL for each id; 1 round trip, in a cluster 1 to each node, at once.
+            MULTI of PTTL and HGET for each id; 1 round trip, in a cluster 1 to each node, at once.
         """
-        return await self._run(touch.get_ttls, session_ids)
+        return await self._run(touch.get_ttls, session_ids, user_id=user_id)
 
     async def delete_session(self, session_id: str, *, user_id: str | None = None) -> bool:
         """Remove a session with all of its runs.
@@ -206,7 +223,9 @@ class AsyncSessionCache(BaseCache):
         """
         return await self._run(sessions.delete_session, session_id, user_id=user_id)
 
-    async def upsert_run(self, session_id: str, run: WorkflowRunOutput) -> None:
+    async def upsert_run(
+        self, session_id: str, run: WorkflowRunOutput, *, user_id: str | None = None
+    ) -> None:
         """Store a run, or replace the one with its run_id. Nothing is read first.
 
         A new run is placed by its `created_at`, runs of one second by arrival. A run that is replaced keeps
@@ -215,6 +234,7 @@ class AsyncSessionCache(BaseCache):
         Args:
             session_id: The session, which must exist.
             run: The run; its `session_id`, if it has one, must be this session's.
+            user_id: If given, only a session of this user is found.
 
         Raises:
             SessionNotFoundError: The session does not exist.
@@ -225,14 +245,17 @@ class AsyncSessionCache(BaseCache):
             EVALSHA; 1 round trip whatever the session's length, and 1 for indexes if the run names no user or
             workflow.
         """
-        return await self._run(upsert.upsert_run, session_id, run)
+        return await self._run(upsert.upsert_run, session_id, run, user_id=user_id)
 
-    async def upsert_runs(self, session_id: str, runs: Iterable[WorkflowRunOutput]) -> None:
+    async def upsert_runs(
+        self, session_id: str, runs: Iterable[WorkflowRunOutput], *, user_id: str | None = None
+    ) -> None:
         """Store runs, each as `upsert_run` does.
 
         Args:
             session_id: The session, which must exist.
             runs: The runs, in the order of their arrival.
+            user_id: If given, only a session of this user is found.
 
         Raises:
             SessionNotFoundError: As `upsert_run`.
@@ -242,14 +265,17 @@ class AsyncSessionCache(BaseCache):
         Redis:
             EVALSHA; 1 round trip for each 4 MiB or 500 runs. Each is atomic, and repeating all is safe.
         """
-        return await self._run(upsert.upsert_runs, session_id, runs)
+        return await self._run(upsert.upsert_runs, session_id, runs, user_id=user_id)
 
-    async def get_run(self, session_id: str, run_id: str) -> WorkflowRunOutput | None:
+    async def get_run(
+        self, session_id: str, run_id: str, *, user_id: str | None = None
+    ) -> WorkflowRunOutput | None:
         """Load one run.
 
         Args:
             session_id: The session.
             run_id: The run.
+            user_id: If given, only a session of this user is found.
 
         Returns:
             The run, or None if it or its session does not exist.
@@ -257,7 +283,7 @@ class AsyncSessionCache(BaseCache):
         Redis:
             EVALSHA; 1 round trip.
         """
-        return await self._run(runs.get_run, session_id, run_id)
+        return await self._run(runs.get_run, session_id, run_id, user_id=user_id)
 
     async def get_runs(
         self,
@@ -265,6 +291,7 @@ class AsyncSessionCache(BaseCache):
         *,
         last_n_runs: int | None = None,
         statuses: Collection[RunStatus | str] | None = None,
+        user_id: str | None = None,
     ) -> list[WorkflowRunOutput]:
         """Load the runs of a session, or the newest.
 
@@ -272,6 +299,7 @@ class AsyncSessionCache(BaseCache):
             session_id: The session.
             last_n_runs: How many of the newest runs; None for all.
             statuses: If given, only runs with one of these statuses count, by name or value in any case.
+            user_id: If given, only a session of this user is found.
 
         Returns:
             The runs, oldest first.
@@ -283,14 +311,19 @@ class AsyncSessionCache(BaseCache):
             MULTI of HMGET, ZCARD and 2 ZRANGE; 1 round trip. With `statuses` and `last_n_runs` one for each
             page, from the newest run backwards, until there are enough.
         """
-        return await self._run(history.get_runs, session_id, last_n_runs=last_n_runs, statuses=statuses)
+        return await self._run(
+            history.get_runs, session_id, last_n_runs=last_n_runs, statuses=statuses, user_id=user_id
+        )
 
-    async def iter_runs(self, session_id: str, *, page_size: int = 100) -> AsyncIterator[WorkflowRunOutput]:
+    async def iter_runs(
+        self, session_id: str, *, page_size: int = 100, user_id: str | None = None
+    ) -> AsyncIterator[WorkflowRunOutput]:
         """Iterate over the runs of a session, holding no more than a page.
 
         Args:
             session_id: The session.
             page_size: How many runs are read at once.
+            user_id: If given, only a session of this user is found.
 
         Yields:
             The runs, oldest first. None comes twice, and none that was there from the beginning is left out,
@@ -302,18 +335,19 @@ class AsyncSessionCache(BaseCache):
         Redis:
             MULTI of HMGET, ZCARD and 2 ZRANGE; 1 round trip for each page.
         """
-        page = await self._run(runs.get_runs_after, session_id, runs.START, page_size)
+        page = await self._run(runs.get_runs_after, session_id, runs.START, page_size, user_id=user_id)
         while page.runs:
             for run in page.runs:
                 yield run
-            page = await self._run(runs.get_runs_after, session_id, page.last, page_size)
+            page = await self._run(runs.get_runs_after, session_id, page.last, page_size, user_id=user_id)
 
-    async def delete_run(self, session_id: str, run_id: str) -> bool:
+    async def delete_run(self, session_id: str, run_id: str, *, user_id: str | None = None) -> bool:
         """Remove one run.
 
         Args:
             session_id: The session.
             run_id: The run.
+            user_id: If given, only a session of this user is found.
 
         Returns:
             Whether the run existed.
@@ -321,16 +355,21 @@ class AsyncSessionCache(BaseCache):
         Redis:
             EVALSHA; 1 round trip, and 1 for the indexes of the session's user and workflow.
         """
-        return await self._run(runs.delete_run, session_id, run_id)
+        return await self._run(runs.delete_run, session_id, run_id, user_id=user_id)
 
     async def get_chat_history(
-        self, session_id: str, last_n_runs: int | None = None
+        self,
+        session_id: str,
+        last_n_runs: int | None = None,
+        *,
+        user_id: str | None = None,
     ) -> list[WorkflowChatInteraction]:
         """Return the `get_chat_history` of the whole session, reading heads only.
 
         Args:
             session_id: The session.
             last_n_runs: How many of the newest runs; None for all.
+            user_id: If given, only a session of this user is found.
 
         Returns:
             Inputs and outputs, oldest first.
@@ -341,16 +380,21 @@ class AsyncSessionCache(BaseCache):
         Redis:
             MULTI of HMGET, ZCARD and ZRANGE; 1 round trip.
         """
-        return await self._run(history.get_chat_history, session_id, last_n_runs)
+        return await self._run(history.get_chat_history, session_id, last_n_runs, user_id=user_id)
 
     async def get_workflow_history(
-        self, session_id: str, last_n_runs: int | None = None
+        self,
+        session_id: str,
+        last_n_runs: int | None = None,
+        *,
+        user_id: str | None = None,
     ) -> list[tuple[str, str]]:
         """Return the `get_workflow_history` of the whole session, reading heads only.
 
         Args:
             session_id: The session.
             last_n_runs: How many of the newest completed runs; None for all.
+            user_id: If given, only a session of this user is found.
 
         Returns:
             Input and output of each completed run as text, oldest first.
@@ -362,16 +406,21 @@ class AsyncSessionCache(BaseCache):
             MULTI of HMGET, ZCARD and ZRANGE; 1 round trip, and more, from the newest run backwards, if runs
             are not completed.
         """
-        return await self._run(history.get_workflow_history, session_id, last_n_runs)
+        return await self._run(history.get_workflow_history, session_id, last_n_runs, user_id=user_id)
 
     async def get_workflow_history_context(
-        self, session_id: str, last_n_runs: int | None = None
+        self,
+        session_id: str,
+        last_n_runs: int | None = None,
+        *,
+        user_id: str | None = None,
     ) -> str | None:
         """Return the `get_workflow_history_context` of the whole session, reading heads only.
 
         Args:
             session_id: The session.
             last_n_runs: How many of the newest completed runs; None for all.
+            user_id: If given, only a session of this user is found.
 
         Returns:
             The history as one block of text for a prompt, None if it is empty.
@@ -382,7 +431,7 @@ class AsyncSessionCache(BaseCache):
         Redis:
             As `get_workflow_history`.
         """
-        return await self._run(history.get_workflow_history_context, session_id, last_n_runs)
+        return await self._run(history.get_workflow_history_context, session_id, last_n_runs, user_id=user_id)
 
     async def get_messages(
         self,
@@ -395,6 +444,8 @@ class AsyncSessionCache(BaseCache):
         skip_statuses: Collection[RunStatus | str] | None = None,
         skip_history_messages: bool = True,
         skip_member_messages: bool = True,
+        *,
+        user_id: str | None = None,
     ) -> list[Message]:
         """Return the `get_messages` of the whole session, from as few runs as it takes.
 
@@ -408,6 +459,7 @@ class AsyncSessionCache(BaseCache):
             skip_statuses: Statuses of runs that are left out, by name or value in any case.
             skip_history_messages: Whether messages repeated from earlier runs are left out.
             skip_member_messages: Changes nothing: a team's messages never include its members'.
+            user_id: If given, only a session of this user is found.
 
         Returns:
             The messages, oldest first.
@@ -431,6 +483,7 @@ class AsyncSessionCache(BaseCache):
             skip_statuses=skip_statuses,
             skip_history_messages=skip_history_messages,
             skip_member_messages=skip_member_messages,
+            user_id=user_id,
         )
 
     async def list_sessions(
@@ -475,117 +528,7 @@ class AsyncSessionCache(BaseCache):
             listing.list_sessions, wanted, limit=limit, offset=offset, newest_first=newest_first
         )
 
-    async def iter_sessions(
-        self,
-        *,
-        user_id: str | None = None,
-        workflow_id: str | None = None,
-        name: str | None = None,
-        created_after: int | None = None,
-        created_before: int | None = None,
-        page_size: int = 500,
-    ) -> AsyncIterator[SessionSummary]:
-        """Iterate over sessions, all or those that fit, holding no more than a page and 8 bytes for each.
-
-        Args:
-            user_id: As in `list_sessions`, like all others.
-            workflow_id: None for any.
-            name: None for any.
-            created_after: None for any.
-            created_before: None for any.
-            page_size: How many sessions are read at once.
-
-        Yields:
-            The sessions, those updated last at the end; in a cluster, sorted so within each part of an index.
-            None comes twice, and none that was there from the beginning is left out, whatever others write.
-
-        Raises:
-            DamagedSessionError: An index is no sorted set; `rebuild_indexes` replaces it.
-
-        Redis:
-            ZRANGE, and MULTI of HMGET and ZCARD for each session; 2 round trips for each page.
-        """
-        wanted = listing.SessionFilter(user_id, workflow_id, name, created_after, created_before)
-        walk = iteration.SessionWalk(wanted, page_size)
-        while (page := await self._run(iteration.next_sessions, walk)) is not None:
-            for session in page:
-                yield session
-
-    async def stats(
-        self, sample: int | None = None, progress: Callable[[int], object] | None = None
-    ) -> StoreStats:
-        """Measure what is stored: sessions, runs, memory, lifetimes.
-
-        It rests after each step, four times as long as the step took, and holds some bytes for each session.
-
-        Args:
-            sample: About how many sessions to look at; None for all.
-            progress: Called after each step with the number of sessions so far.
-
-        Returns:
-            Counts and bytes, and the largest sessions.
-
-        Redis:
-            SCAN, and MEMORY USAGE, PTTL, ZCARD and ZRANGE for each session; 2 round trips for 20 sessions.
-        """
-        return await self._run(stats.stats, sample=sample, progress=progress)
-
-    async def verify(
-        self,
-        *,
-        repair: bool = False,
-        delete_damaged: bool = False,
-        progress: Callable[[int], object] | None = None,
-    ) -> VerifyReport:
-        """Check every session and every index, and repair what can be repaired.
-
-        It rests after each step, four times as long as the step took.
-
-        Args:
-            repair: Whether to repair what loses nothing: indexes, lifetimes, counts.
-            delete_damaged: Whether to delete runs that do not decode, and damaged sessions.
-            progress: Called after each step with the number of sessions so far.
-
-        Returns:
-            What was found, and what of it is repaired.
-
-        Redis:
-            SCAN, and all of each session; 3 round trips for 25 sessions, and EVALSHA for each repair.
-        """
-        return await self._run(verify.verify, repair=repair, delete_damaged=delete_damaged, progress=progress)
-
-    async def rebuild_indexes(self, progress: Callable[[int], object] | None = None) -> int:
-        """List every session in the indexes again: for repair, and for sessions stored without indexes.
-
-        An index key of another type is replaced. A session that does not say where it belongs is skipped,
-        with a line in the log.
-
-        Args:
-            progress: Called after each step with the number of sessions so far.
-
-        Returns:
-            How many sessions there are.
-
-        Redis:
-            SCAN of all keys, HMGET and PTTL for each session, EVALSHA for each entry; 5 round trips for about
-            each 500 keys. Each step has the cache's `timeout` of its own.
-        """
-        return await self._run(rebuild.rebuild_indexes, progress)
-
-    async def ping(self) -> float:
-        """Check that Redis replies, in a cluster every master: a probe of readiness.
-
-        It waits for a server that is starting or being replaced, as every call does.
-
-        Returns:
-            The seconds that the slowest reply took, connecting included.
-
-        Redis:
-            PING; 1 round trip, in a cluster 1 to each master, at once.
-        """
-        return await self._run(ping.ping)
-
-    async def refresh(self, session: WorkflowSession) -> bool:
+    async def refresh(self, session: WorkflowSession, *, user_id: str | None = None) -> bool:
         """Bring a loaded session object up to date, in place.
 
         What this object has changed and not saved wins: a key of its dicts, a field or a run that was changed
@@ -594,6 +537,7 @@ class AsyncSessionCache(BaseCache):
 
         Args:
             session: A session that was loaded or saved.
+            user_id: If given, only a session of this user is found.
 
         Returns:
             Whether anything had changed.
@@ -604,10 +548,15 @@ class AsyncSessionCache(BaseCache):
         Redis:
             EVALSHA; 1 round trip, and 1 more, as `get_session`, if it changed in many writes, or by much.
         """
-        return await self._run(refresh.refresh, session)
+        return await self._run(refresh.refresh, session, user_id=user_id)
 
     async def update_session_state(
-        self, session_id: str, changes: Mapping[str, Any], *, remove: Iterable[str] = ()
+        self,
+        session_id: str,
+        changes: Mapping[str, Any],
+        *,
+        remove: Iterable[str] = (),
+        user_id: str | None = None,
     ) -> None:
         """Set and remove top-level keys of `session_data["session_state"]`; no other key is touched.
 
@@ -615,6 +564,7 @@ class AsyncSessionCache(BaseCache):
             session_id: The session, which must exist.
             changes: The keys to set, with their values.
             remove: The keys to remove.
+            user_id: If given, only a session of this user is found.
 
         Raises:
             SessionNotFoundError: The session does not exist.
@@ -622,7 +572,9 @@ class AsyncSessionCache(BaseCache):
         Redis:
             EVALSHA; 1 round trip, and 1 for the indexes of the session's user and workflow.
         """
-        return await self._run(update.update_session_state, session_id, changes, remove=remove)
+        return await self._run(
+            update.update_session_state, session_id, changes, remove=remove, user_id=user_id
+        )
 
     async def update_session(
         self,
@@ -631,6 +583,7 @@ class AsyncSessionCache(BaseCache):
         *,
         retries: int = update.UPDATE_RETRIES,
         last_n_runs: int | None = None,
+        user_id: str | None = None,
     ) -> WorkflowSession:
         """Load a session, call `change(session)`, and save it if nobody else wrote it; else begin again.
 
@@ -643,6 +596,7 @@ class AsyncSessionCache(BaseCache):
                 asynchronous function. The time it takes does not count towards `timeout`.
             retries: How often to begin again after a conflict, as long as `timeout` allows.
             last_n_runs: How many of the newest runs `change` gets to see; None for all.
+            user_id: If given, only a session of this user is found.
 
         Returns:
             The session as it was saved.
@@ -655,11 +609,17 @@ class AsyncSessionCache(BaseCache):
             As `get_session` and `upsert_session`; 2 round trips for each attempt.
         """
         return await self._run(
-            update.update_session, session_id, change, retries=retries, last_n_runs=last_n_runs
+            update.update_session,
+            session_id,
+            change,
+            retries=retries,
+            last_n_runs=last_n_runs,
+            user_id=user_id,
         )
 
     async def aclose(self) -> None:
         """Close the connections (asynchronous: of the running event loop); a later call opens new ones."""
-        await self.transport.aclose()
+        if self._user_id is None:
+            await self.transport.aclose()
 
     close = aclose

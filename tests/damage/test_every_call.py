@@ -141,6 +141,7 @@ def test_every_public_call_is_in_the_table() -> None:
     assert {call.partition(",")[0] for call in CALLS} == public - {
         "aclose",
         "close",
+        "for_user",
         "from_url",
         "get_ttls",  # it asks for the lifetime alone
         "near_cache_info",

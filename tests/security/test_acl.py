@@ -99,7 +99,7 @@ SCANNING = {"rebuild_indexes", "stats", "verify"}
 def test_every_method_is_called_here() -> None:
     methods = {name for name, _ in inspect.getmembers(SessionCache, callable) if not name.startswith("_")}
 
-    of_no_command = {"close", "from_url", "near_cache_info"}
+    of_no_command = {"close", "for_user", "from_url", "near_cache_info"}
     assert methods - of_no_command - SCANNING == set(calls(None, None))  # type: ignore[arg-type]
 
 

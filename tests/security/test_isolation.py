@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import pytest
@@ -10,11 +9,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from faults.reaching import a_run, session
-from sessioncache import InvalidArgumentError, SessionCache, SessionOwnershipError
+from sessioncache import InvalidArgumentError, SessionOwnershipError
 from sessioncache.storage import keys
-
-TAKE_USER_ID = {"delete_session", "get_session", "iter_sessions", "list_sessions", "rename_session"}
-"""Methods that have a `user_id`; what each does with one that is another's is a test below."""
 
 HOSTILE = [
     "*",
@@ -38,16 +34,6 @@ HOSTILE_IDS = st.sampled_from([*HOSTILE, "a", "A", "é", "e\u0301", " ", "index:
 PREFIXES = st.text("ai:%", min_size=1, max_size=6) | st.sampled_from(
     ["p", "p:index", "p:index:user", "p:index:all"]
 )
-
-
-def test_the_methods_that_take_a_user_are_those_tested_here() -> None:
-    methods = inspect.getmembers(SessionCache, inspect.isfunction)
-    public = {name for name, method in methods if not name.startswith("_")}
-
-    found = {
-        name for name in public if "user_id" in inspect.signature(getattr(SessionCache, name)).parameters
-    }
-    assert found == TAKE_USER_ID
 
 
 @pytest.fixture

@@ -63,6 +63,10 @@ class BlockingFacade:
         self.wrapped = wrapped
         self.loop_thread = loop_thread
 
+    def for_user(self, user_id: Any) -> BlockingFacade:
+        """Return the view of a user as if it were blocking, too."""
+        return BlockingFacade(self.wrapped.for_user(user_id), self.loop_thread)
+
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.wrapped, name)
         return self._blocking(value) if callable(value) else value

@@ -48,6 +48,8 @@ class Context(Call):
     """What the process knows of indexes in a cluster."""
     near_outcome: str | None = None
     """What the near cache did for this call: the name of what NearCacheInfo counts."""
+    user_id: str | None = None
+    """Whose sessions there are for this call; None for everybody's."""
     elsewhere: Elsewhere | None = None
     """Decided when the call begins: what is brought here meanwhile, by whomever, is looked at again."""
 

@@ -46,6 +46,7 @@ class SessionWalk:
 
     def next_page(self, ctx: Context) -> Flow[list[SessionSummary] | None]:
         """Return the next sessions, perhaps none of a page; None at the end of all."""
+        self.wanted = self.wanted.scoped(ctx)
         index = self.wanted.index(ctx.settings.prefix)
         if self._shards is None:
             is_split = not ctx.is_in_one_place and keys.is_split(ctx.settings.prefix, index)

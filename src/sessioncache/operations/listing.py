@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sessioncache import validation
@@ -42,6 +42,14 @@ class SessionFilter:
             if (seconds := getattr(self, name)) is not None:
                 validation.unix_seconds(seconds, name)
 
+    def scoped(self, ctx: Context) -> SessionFilter:
+        """Return the filter for the user of a call."""
+        if ctx.user_id is None:
+            return self
+        if self.user_id not in (None, ctx.user_id):
+            raise InvalidArgumentError("user_id is another user's than the call")
+        return replace(self, user_id=ctx.user_id)
+
     @property
     def looks_at_sessions(self) -> bool:
         """Return whether an index alone cannot tell which sessions are listed."""
@@ -74,6 +82,7 @@ def list_sessions(
 
     More are needed for a large offset, for sessions that are gone, and for filters that no index serves.
     """
+    wanted = wanted.scoped(ctx)
     wanted.check()
     validation.whole_number(limit, "limit", 0, MAX_PAGE)
     validation.whole_number(offset, "offset", 0)

@@ -82,7 +82,7 @@ class Lookup:
         self.wanted = wanted
         self.is_answered = False
         self.reading: Reading | None = None
-        self._fields = fields
+        self._fields = fields if fields is None or ctx.user_id is None else (*fields, b"user_id")
 
     def again(self) -> None:
         """Look the session up once more: it may be here by now."""
@@ -96,6 +96,12 @@ class Lookup:
         """Take the reply to the request."""
         self.reading = parse_reply(self.session_id, reply, self.wanted, self._fields)
         self.is_answered = True
+
+    def hide_others(self) -> None:
+        """Let there be no session if it is not that of the call's user."""
+        user_id, reading = self.ctx.user_id, self.reading
+        if user_id is not None and reading and reading.fields.get(b"user_id") != user_id.encode():
+            self.reading = None
 
     def objects(self, kind: str, build: Build) -> list[Any]:
         """Return what `build` makes of each run that was found, oldest first."""

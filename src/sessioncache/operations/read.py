@@ -74,6 +74,8 @@ def get_sessions(
             replies = yield from send_all(ctx, [request for _, request in requests])
         for lookup, reply in zip(unanswered, replies, strict=True):
             lookup.take(reply)
+    for lookup in lookups:
+        lookup.hide_others()
     return [*map(build_session, lookups)]
 
 
@@ -109,6 +111,8 @@ def look_up(lookup: Lookup, user_id: str | None = None) -> Flow[Reading | None]:
     if lookup.reading is None and (yield from ctx.fetch(session_id)):
         lookup.again()
         lookup.take((yield from send_read(ctx, session_id, lookup.request(), user_id)))
+    if ctx.user_id is not None:
+        lookup.hide_others()
     return lookup.reading
 
 

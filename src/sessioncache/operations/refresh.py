@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,12 +34,20 @@ def refresh(ctx: Context, session: Any) -> Flow[bool]:
         raise InvalidArgumentError(
             "session was neither loaded nor saved: there is nothing to refresh it from"
         )
+    _check_owner(ctx, session.session_id, loaded.fields)
     known = _known(loaded)
     reading = yield from _read_changes(ctx, session.session_id, known, loaded)
     if reading is known:
         return False
+    _check_owner(ctx, session.session_id, reading.fields)
     _merge(ctx, session, loaded, reading)
     return True
+
+
+def _check_owner(ctx: Context, session_id: str, fields: Mapping[bytes, Any]) -> None:
+    """Raise SessionNotFoundError for a session that is not that of the call's user."""
+    if ctx.user_id is not None and fields.get(b"user_id") != ctx.user_id.encode():
+        raise SessionNotFoundError(f"there is no session {session_id!r}", session_id=session_id)
 
 
 def _known(loaded: Snapshot) -> Reading:

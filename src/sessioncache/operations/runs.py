@@ -34,27 +34,31 @@ def get_run(ctx: Context, session_id: str, run_id: str) -> Flow[Any]:
 
 def find_run(ctx: Context, session_id: str, run_id: str) -> Flow[FoundRun | None]:
     """Load one run so that it can be replaced; None if it, or its session, does not exist."""
-    arguments = get_run_arguments(encoded_id(run_id, "run_id"), HEADER)
+    owner = () if ctx.user_id is None else (b"user_id",)
+    names = (*HEADER, *owner)
+    arguments = get_run_arguments(encoded_id(run_id, "run_id"), names)
     encoded_id(session_id, "session_id")
     session_keys = keys.session_keys(ctx.settings.prefix, session_id)
     request = _GET_RUN.call(session_keys, arguments, writes=False)
     reply = yield from send_read(ctx, session_id, request)
-    if not _is_run_reply(reply):
+    if not _is_run_reply(reply, names):
         raise scripts.mismatch(session_id)
-    reading = parse_reply(session_id, reply[:2], fields=())
+    reading = parse_reply(session_id, reply[:2], fields=owner)
     if reading is None or not reply[2:]:
+        return None
+    if ctx.user_id is not None and reading.fields[b"user_id"] != ctx.user_id.encode():
         return None
     head, body = reply[2:]
     stored = StoredRun(head, body, b"", session_id)
     return FoundRun(read_run(ctx.settings.adapter, stored), stored, reading.born)
 
 
-def _is_run_reply(reply: Any) -> bool:
+def _is_run_reply(reply: Any, names: Sequence[bytes]) -> bool:
     """Return whether a reply has the header, the number of members, and head and body of a stored run."""
     if not isinstance(reply, list) or len(reply) not in (2, 4):
         return False
     header, n_members, *members = reply
-    has_header = fits((b"HMGET", b"", *HEADER), header)
+    has_header = fits((b"HMGET", b"", *names), header)
     return has_header and isinstance(n_members, int) and all(isinstance(part, bytes) for part in members)
 
 

@@ -23,7 +23,7 @@ from sessioncache.validation import encoded_id, lifetime
 
 from .context import Context, writing_script
 from .index import FOR_EVER, GONE
-from .write import accepted, list_elsewhere, run_script, write_request
+from .write import accepted, list_elsewhere, run_script, scoped, write_request
 
 _TOUCH_SESSION: Final = writing_script(scripts.TOUCH_SESSION)
 
@@ -53,7 +53,9 @@ def send_and_touch(
     Twice in a ttl, this takes another round trip, to keep alive the indexes of the session. A session that
     cannot be touched is read all the same.
     """
-    preconditions = [Precondition(session_id, user_id, claims=False) for session_id, _ in requests]
+    preconditions = [
+        scoped(ctx, Precondition(session_id, user_id, claims=False)) for session_id, _ in requests
+    ]
     arguments = touch_session_arguments(only_longer=True)
     touches = [write_request(ctx, _TOUCH_SESSION, precondition, arguments) for precondition in preconditions]
     # To touch twice is to touch, so these are sent like reads.
@@ -86,5 +88,8 @@ def get_ttls(ctx: Context, session_ids: Iterable[str]) -> Flow[list[float | None
     for session_id in session_ids:
         encoded_id(session_id, "session_id")
         metas.append(keys.session_keys(prefix, session_id)[0])
-    replies = yield from send_all(ctx, [Request(meta, ((b"PTTL", meta),)) for meta in metas])
-    return [None if left == GONE else inf if left == FOR_EVER else left / 1000 for left in replies]
+    units = [((b"PTTL", meta), (b"HGET", meta, b"user_id")) for meta in metas]
+    found = yield from send_all(ctx, [Request(unit[0][1], unit) for unit in units])
+    owner = None if ctx.user_id is None else ctx.user_id.encode()
+    lefts = [GONE if owner not in (None, user_id) else left for left, user_id in found]
+    return [None if left == GONE else inf if left == FOR_EVER else left / 1000 for left in lefts]

@@ -23,7 +23,7 @@ from sessioncache.transport.request import Request
 
 from .context import Context, writing_script
 from .packed_runs import batches, by_size, changed_runs, marks_of, pack_all, pack_one
-from .write import UPSERT_SESSION, accepted, list_all_elsewhere, noted, write, write_request
+from .write import UPSERT_SESSION, accepted, list_all_elsewhere, noted, scoped, write, write_request
 
 _UPSERT_RUNS: Final = writing_script(scripts.UPSERT_RUNS)
 
@@ -93,6 +93,8 @@ def upsert_session(
     If it `revives`, a session that is gone is created anew with all that the object holds, unless a mark says
     that another cache deleted it; runs that are stored by then stay as they are.
     """
+    if ctx.user_id is not None and session.user_id is None:
+        session.user_id = ctx.user_id
     save = _save_of(ctx, session, expect_rev, revives=revives)
     if save.change.creates:
         yield from ctx.fetch(session.session_id)
@@ -158,6 +160,7 @@ def _save_of(ctx: Context, session: Any, expect_rev: int | None = None, *, reviv
         creates=creator if loaded is None and not expect_rev else b"",
     )
     precondition = _precondition(session, fields, loaded, runs, expect_rev)
+    precondition = scoped(ctx, precondition, hides=loaded is not None)
     return _Save(session, fields, loaded, runs, precondition, change)
 
 

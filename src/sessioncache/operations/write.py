@@ -42,6 +42,7 @@ def write(
     Raises SessionNotFoundError, SessionOwnershipError, SessionConflictError or StaleRunError; nothing is
     stored then.
     """
+    precondition = scoped(ctx, precondition)
     writing = run_script(ctx, script, precondition, arguments, scripts.read_write_reply)
     if ctx.is_in_one_place:
         written = yield from writing
@@ -100,12 +101,26 @@ def run_script(
     read: Callable[[Any, str], R | Refusal],
 ) -> Flow[R]:
     """Run a script on a session and return what it says it wrote, by `read`: one round trip."""
+    precondition = scoped(ctx, precondition)
     request = write_request(ctx, script, precondition, arguments)
     reply = yield from noted(ctx, [precondition.session_id], send(ctx, request))
     is_elsewhere = ctx.elsewhere and _is_unknown(read(reply, precondition.session_id), precondition)
     if is_elsewhere and (yield from ctx.fetch(precondition.session_id)):
         reply = yield from noted(ctx, [precondition.session_id], send(ctx, request))
     return accepted(read, reply, precondition)
+
+
+def scoped(ctx: Context, precondition: Precondition, *, hides: bool = True) -> Precondition:
+    """Return what must be true of a session for the user of a call, whose it has to be."""
+    if ctx.user_id is None:
+        return precondition
+    if precondition.user_id not in (None, ctx.user_id):
+        raise SessionOwnershipError(
+            "what is written is another user's than the call", session_id=precondition.session_id
+        )
+    if not precondition.claims and precondition.user_id is not None:
+        return precondition  # it is scoped already
+    return precondition._replace(user_id=ctx.user_id, claims=False, hides=hides)
 
 
 def noted(ctx: Context, session_ids: Iterable[str], sending: Flow[R]) -> Flow[R]:
@@ -153,6 +168,8 @@ def accepted(read: Callable[[Any, str], R | Refusal], reply: Any, precondition: 
     """Return what a script wrote, or raise the error that its refusal stands for."""
     result = read(reply, precondition.session_id)
     if isinstance(result, Refusal):
+        if precondition.hides and result.status == "owner":
+            result = Refusal("absent", None)
         raise _error(result, precondition.session_id)
     return result
 

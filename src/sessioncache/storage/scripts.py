@@ -57,6 +57,8 @@ class Precondition(NamedTuple):
     born: bytes | None = None
     claims: bool = True
     """Whether a session without a user is this user's to write."""
+    hides: bool = False
+    """Whether a session that is not this user's does not exist."""
 
     def arguments(self, ttl: int | None, index_ttl: int | None) -> Arguments:
         """Return ARGV[1..6]; lifetimes in milliseconds, None to leave the session's as it is."""
