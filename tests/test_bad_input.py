@@ -253,7 +253,7 @@ FINE: dict[str, Callable[[], Any]] = {
 }
 
 
-NOT_CALLS = {"close", "for_user", "from_url", "near_cache_info"}
+NOT_CALLS = {"lease", "close", "for_user", "from_url", "near_cache_info"}
 
 
 @pytest.mark.keys_without_ttl  # for a ttl of None is none that is wrong

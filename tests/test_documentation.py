@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import pytest
 
 from sessioncache import SessionCache, WorkflowRunOutput, WorkflowSession, errors
+from sessioncache.maintenance import Maintenance
 from support.interleaving import watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-CALLS = sorted(name for name, value in vars(SessionCache).items() if callable(value) and name[0] != "_")
+METHODS = {**vars(Maintenance), **vars(SessionCache)}
+CALLS = sorted(name for name, value in METHODS.items() if callable(value) and name[0] != "_")
 WITH_REDIS = [name for name in CALLS if name != "close"]
 SECTION = re.compile(r"^(Args|Returns|Yields|Raises|Redis):\n((?:    .*\n|\n)+)", re.MULTILINE)
 
@@ -73,7 +75,7 @@ EXAMPLES: dict[str, Callable[[Any], object]] = {
     "delete_run": lambda cache: cache.delete_run("s", "r2"),
     "delete_session": lambda cache: cache.delete_session("s"),
 }
-SEVERAL_STEPS = {"refresh", "rebuild_indexes", "iter_sessions", "stats", "verify"}
+SEVERAL_STEPS = {"refresh", "rebuild_indexes", "iter_sessions", "lease", "stats", "verify"}
 """Their round trips depend on what there is; tests of their own count them."""
 
 

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
     from support.subjects import Caches
 
+
+def _lease(cache: Any) -> None:
+    with cache.lease("s") as lease:
+        lease.upsert_run(a_run("r0"))
+
+
 CALLS: dict[str, Callable[[Any], Any]] = {
     "delete_run": lambda cache: cache.delete_run("s", "r0"),
     "delete_session": lambda cache: cache.delete_session("s"),
@@ -37,6 +43,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "get_workflow_history_context": lambda cache: cache.get_workflow_history_context("s"),
     "iter_runs": lambda cache: list(cache.iter_runs("s")),
     "iter_sessions": lambda cache: [list(cache.iter_sessions(**by)) for by in BY],
+    "lease": _lease,
     "list_sessions": lambda cache: [cache.list_sessions(**by) for by in BY],
     "rebuild_indexes": lambda cache: cache.rebuild_indexes(),
     "refresh": lambda cache: cache.refresh(cache.loaded),

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from support.servers import RedisServer
 
 
+def _take(cache: SessionCache, session_id: str) -> None:
+    with cache.lease(session_id):
+        pass
+
+
 def _change_nothing(_: Any) -> None: ...
 
 
@@ -40,6 +45,7 @@ CALLS: Calls = {
     "get_workflow_history": lambda cache, sid: cache.get_workflow_history(sid, 2),
     "get_workflow_history_context": lambda cache, sid: cache.get_workflow_history_context(sid, 2),
     "get_messages": lambda cache, sid: cache.get_messages(sid, agent_id="A", last_n_runs=2),
+    "lease": _take,
     "refresh": lambda cache, sid: cache.refresh(_loaded(cache, sid)),
     "update_session_state": lambda cache, sid: cache.update_session_state(sid, {"k": 1}),
     "update_session": lambda cache, sid: cache.update_session(sid, _change_nothing),

@@ -7,6 +7,8 @@ from .errors import (
     DamagedRunError,
     DamagedSessionError,
     InvalidArgumentError,
+    LeaseHeldError,
+    LeaseLostError,
     OutcomeUnknownError,
     ReplyMismatchError,
     RunTooLargeError,
@@ -19,6 +21,7 @@ from .errors import (
     UnavailableError,
     UnserializableError,
 )
+from .leases import AsyncLease, Lease
 from .models import (
     Message,
     RunOutput,
@@ -39,12 +42,16 @@ from .storage.checks import Problem, VerifyReport
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncLease",
     "AsyncSessionCache",
     "CallRecord",
     "ConfigurationError",
     "DamagedRunError",
     "DamagedSessionError",
     "InvalidArgumentError",
+    "Lease",
+    "LeaseHeldError",
+    "LeaseLostError",
     "Message",
     "NearCache",
     "NearCacheInfo",

@@ -7,18 +7,17 @@ from datetime import timedelta
 from types import EllipsisType, TracebackType
 from typing import Any, Self, TypeVar
 
-from .maintenance import AsyncMaintenance
+from .aio_maintenance import AsyncMaintenance
+from .leases import BaseLease, held_by
 from .models import (
     Message,
     RunStatus,
-    SessionPage,
     WorkflowChatInteraction,
     WorkflowRunOutput,
     WorkflowSession,
 )
 from .operations import (
     history,
-    listing,
     messages,
     read,
     refresh,
@@ -61,7 +60,12 @@ class AsyncSessionCache(AsyncMaintenance):
         await self.aclose()
 
     async def _run(
-        self, operation: Callable[..., Flow[T]], *args: Any, user_id: str | None = None, **kwargs: Any
+        self,
+        operation: Callable[..., Flow[T]],
+        *args: Any,
+        user_id: str | None = None,
+        lease: BaseLease | None = None,
+        **kwargs: Any,
     ) -> T:
         if self._user_id is not None:
             user_id = self._own(operation, user_id)
@@ -74,6 +78,7 @@ class AsyncSessionCache(AsyncMaintenance):
             near=self._near,
             listed=self._listed,
             user_id=user_id,
+            lease=None if lease is None else held_by(lease),
         )
         flow = operation(ctx, *args, **kwargs)
         if self.observers:
@@ -81,7 +86,12 @@ class AsyncSessionCache(AsyncMaintenance):
         return await self.transport.run(flow)
 
     async def upsert_session(
-        self, session: WorkflowSession, *, expect_rev: int | None = None, user_id: str | None = None
+        self,
+        session: WorkflowSession,
+        *,
+        expect_rev: int | None = None,
+        user_id: str | None = None,
+        lease: BaseLease | None = None,
     ) -> None:
         """Create a session, or merge what changed in this object into the stored one.
 
@@ -95,8 +105,10 @@ class AsyncSessionCache(AsyncMaintenance):
             expect_rev: The revision that the stored session must have, as in `session.rev`; 0 if there must
                 be no session.
             user_id: If given, only a session of this user is found.
+            lease: If given, nothing is stored unless it is held; it begins anew.
 
         Raises:
+            LeaseLostError: `lease` is not held any more.
             SessionNotFoundError: The object was loaded, and its session is gone.
             SessionConflictError: The stored revision is not `expect_rev`.
             SessionOwnershipError: The stored session belongs to another user.
@@ -105,7 +117,9 @@ class AsyncSessionCache(AsyncMaintenance):
         Redis:
             EVALSHA; 1 round trip, and 1 for each further 4 MiB or 500 runs.
         """
-        return await self._run(upsert.upsert_session, session, expect_rev=expect_rev, user_id=user_id)
+        return await self._run(
+            upsert.upsert_session, session, expect_rev=expect_rev, user_id=user_id, lease=lease
+        )
 
     async def get_session(
         self, session_id: str, *, user_id: str | None = None, last_n_runs: int | None = None
@@ -224,7 +238,12 @@ class AsyncSessionCache(AsyncMaintenance):
         return await self._run(sessions.delete_session, session_id, user_id=user_id)
 
     async def upsert_run(
-        self, session_id: str, run: WorkflowRunOutput, *, user_id: str | None = None
+        self,
+        session_id: str,
+        run: WorkflowRunOutput,
+        *,
+        user_id: str | None = None,
+        lease: BaseLease | None = None,
     ) -> None:
         """Store a run, or replace the one with its run_id. Nothing is read first.
 
@@ -235,8 +254,10 @@ class AsyncSessionCache(AsyncMaintenance):
             session_id: The session, which must exist.
             run: The run; its `session_id`, if it has one, must be this session's.
             user_id: If given, only a session of this user is found.
+            lease: If given, nothing is stored unless it is held; it begins anew.
 
         Raises:
+            LeaseLostError: `lease` is not held any more.
             SessionNotFoundError: The session does not exist.
             SessionOwnershipError: The session belongs to another user than the run.
             StaleRunError: The stored run has a higher `queue_attempt`.
@@ -245,10 +266,15 @@ class AsyncSessionCache(AsyncMaintenance):
             EVALSHA; 1 round trip whatever the session's length, and 1 for indexes if the run names no user or
             workflow.
         """
-        return await self._run(upsert.upsert_run, session_id, run, user_id=user_id)
+        return await self._run(upsert.upsert_run, session_id, run, user_id=user_id, lease=lease)
 
     async def upsert_runs(
-        self, session_id: str, runs: Iterable[WorkflowRunOutput], *, user_id: str | None = None
+        self,
+        session_id: str,
+        runs: Iterable[WorkflowRunOutput],
+        *,
+        user_id: str | None = None,
+        lease: BaseLease | None = None,
     ) -> None:
         """Store runs, each as `upsert_run` does.
 
@@ -256,8 +282,10 @@ class AsyncSessionCache(AsyncMaintenance):
             session_id: The session, which must exist.
             runs: The runs, in the order of their arrival.
             user_id: If given, only a session of this user is found.
+            lease: If given, nothing is stored unless it is held; it begins anew.
 
         Raises:
+            LeaseLostError: `lease` is not held any more.
             SessionNotFoundError: As `upsert_run`.
             SessionOwnershipError: As `upsert_run`.
             StaleRunError: As `upsert_run`.
@@ -265,7 +293,7 @@ class AsyncSessionCache(AsyncMaintenance):
         Redis:
             EVALSHA; 1 round trip for each 4 MiB or 500 runs. Each is atomic, and repeating all is safe.
         """
-        return await self._run(upsert.upsert_runs, session_id, runs, user_id=user_id)
+        return await self._run(upsert.upsert_runs, session_id, runs, user_id=user_id, lease=lease)
 
     async def get_run(
         self, session_id: str, run_id: str, *, user_id: str | None = None
@@ -486,48 +514,6 @@ class AsyncSessionCache(AsyncMaintenance):
             user_id=user_id,
         )
 
-    async def list_sessions(
-        self,
-        *,
-        user_id: str | None = None,
-        workflow_id: str | None = None,
-        name: str | None = None,
-        created_after: int | None = None,
-        created_before: int | None = None,
-        limit: int = 20,
-        offset: int = 0,
-        newest_first: bool = True,
-    ) -> SessionPage:
-        """List sessions by the time of their last update; no run is read.
-
-        Sessions that are gone are removed from the index as they are met, the oldest 16 with every listing.
-
-        Args:
-            user_id: Only sessions of this user.
-            workflow_id: Only sessions of this workflow.
-            name: Only sessions whose name contains this, in any case.
-            created_after: Only sessions created then or later, in unix seconds.
-            created_before: Only sessions created then or earlier, in unix seconds.
-            limit: Most sessions of the page, up to 10,000.
-            offset: How many sessions come before the page; they are looked at too.
-            newest_first: Whether the session updated last comes first.
-
-        Returns:
-            The page, and the total if it is cheap. Sessions that are damaged or of another version are left
-            out, with a line in the log, and stay listed.
-
-        Raises:
-            DamagedSessionError: The index itself is damaged: `rebuild_indexes` repairs it.
-
-        Redis:
-            MULTI of ZRANGE, ZRANDMEMBER and ZCARD, then MULTI of HMGET and ZCARD for each session; 2 round
-            trips, and more to search for a name or a time or to skip over 2,000 sessions.
-        """
-        wanted = listing.SessionFilter(user_id, workflow_id, name, created_after, created_before)
-        return await self._run(
-            listing.list_sessions, wanted, limit=limit, offset=offset, newest_first=newest_first
-        )
-
     async def refresh(self, session: WorkflowSession, *, user_id: str | None = None) -> bool:
         """Bring a loaded session object up to date, in place.
 
@@ -557,6 +543,7 @@ class AsyncSessionCache(AsyncMaintenance):
         *,
         remove: Iterable[str] = (),
         user_id: str | None = None,
+        lease: BaseLease | None = None,
     ) -> None:
         """Set and remove top-level keys of `session_data["session_state"]`; no other key is touched.
 
@@ -565,15 +552,17 @@ class AsyncSessionCache(AsyncMaintenance):
             changes: The keys to set, with their values.
             remove: The keys to remove.
             user_id: If given, only a session of this user is found.
+            lease: If given, nothing is stored unless it is held; it begins anew.
 
         Raises:
+            LeaseLostError: `lease` is not held any more.
             SessionNotFoundError: The session does not exist.
 
         Redis:
             EVALSHA; 1 round trip, and 1 for the indexes of the session's user and workflow.
         """
         return await self._run(
-            update.update_session_state, session_id, changes, remove=remove, user_id=user_id
+            update.update_session_state, session_id, changes, remove=remove, user_id=user_id, lease=lease
         )
 
     async def update_session(

@@ -7,18 +7,17 @@ from datetime import timedelta
 from types import EllipsisType, TracebackType
 from typing import Any, Self, TypeVar
 
+from .leases import BaseLease, held_by
 from .maintenance import Maintenance
 from .models import (
     Message,
     RunStatus,
-    SessionPage,
     WorkflowChatInteraction,
     WorkflowRunOutput,
     WorkflowSession,
 )
 from .operations import (
     history,
-    listing,
     messages,
     read,
     refresh,
@@ -65,7 +64,12 @@ class SessionCache(Maintenance):
         self.close()
 
     def _run(
-        self, operation: Callable[..., Flow[T]], *args: Any, user_id: str | None = None, **kwargs: Any
+        self,
+        operation: Callable[..., Flow[T]],
+        *args: Any,
+        user_id: str | None = None,
+        lease: BaseLease | None = None,
+        **kwargs: Any,
     ) -> T:
         if self._user_id is not None:
             user_id = self._own(operation, user_id)
@@ -78,6 +82,7 @@ class SessionCache(Maintenance):
             near=self._near,
             listed=self._listed,
             user_id=user_id,
+            lease=None if lease is None else held_by(lease),
         )
         flow = operation(ctx, *args, **kwargs)
         if self.observers:
@@ -85,7 +90,12 @@ class SessionCache(Maintenance):
         return self.transport.run(flow)
 
     def upsert_session(
-        self, session: WorkflowSession, *, expect_rev: int | None = None, user_id: str | None = None
+        self,
+        session: WorkflowSession,
+        *,
+        expect_rev: int | None = None,
+        user_id: str | None = None,
+        lease: BaseLease | None = None,
     ) -> None:
         """Create a session, or merge what changed in this object into the stored one.
 
@@ -99,8 +109,10 @@ class SessionCache(Maintenance):
             expect_rev: The revision that the stored session must have, as in `session.rev`; 0 if there must
                 be no session.
             user_id: If given, only a session of this user is found.
+            lease: If given, nothing is stored unless it is held; it begins anew.
 
         Raises:
+            LeaseLostError: `lease` is not held any more.
             SessionNotFoundError: The object was loaded, and its session is gone.
             SessionConflictError: The stored revision is not `expect_rev`.
             SessionOwnershipError: The stored session belongs to another user.
@@ -109,7 +121,7 @@ class SessionCache(Maintenance):
         Redis:
             EVALSHA; 1 round trip, and 1 for each further 4 MiB or 500 runs.
         """
-        return self._run(upsert.upsert_session, session, expect_rev=expect_rev, user_id=user_id)
+        return self._run(upsert.upsert_session, session, expect_rev=expect_rev, user_id=user_id, lease=lease)
 
     def get_session(
         self, session_id: str, *, user_id: str | None = None, last_n_runs: int | None = None
@@ -225,7 +237,14 @@ class SessionCache(Maintenance):
         """
         return self._run(sessions.delete_session, session_id, user_id=user_id)
 
-    def upsert_run(self, session_id: str, run: WorkflowRunOutput, *, user_id: str | None = None) -> None:
+    def upsert_run(
+        self,
+        session_id: str,
+        run: WorkflowRunOutput,
+        *,
+        user_id: str | None = None,
+        lease: BaseLease | None = None,
+    ) -> None:
         """Store a run, or replace the one with its run_id. Nothing is read first.
 
         A new run is placed by its `created_at`, runs of one second by arrival. A run that is replaced keeps
@@ -235,8 +254,10 @@ class SessionCache(Maintenance):
             session_id: The session, which must exist.
             run: The run; its `session_id`, if it has one, must be this session's.
             user_id: If given, only a session of this user is found.
+            lease: If given, nothing is stored unless it is held; it begins anew.
 
         Raises:
+            LeaseLostError: `lease` is not held any more.
             SessionNotFoundError: The session does not exist.
             SessionOwnershipError: The session belongs to another user than the run.
             StaleRunError: The stored run has a higher `queue_attempt`.
@@ -245,10 +266,15 @@ class SessionCache(Maintenance):
             EVALSHA; 1 round trip whatever the session's length, and 1 for indexes if the run names no user or
             workflow.
         """
-        return self._run(upsert.upsert_run, session_id, run, user_id=user_id)
+        return self._run(upsert.upsert_run, session_id, run, user_id=user_id, lease=lease)
 
     def upsert_runs(
-        self, session_id: str, runs: Iterable[WorkflowRunOutput], *, user_id: str | None = None
+        self,
+        session_id: str,
+        runs: Iterable[WorkflowRunOutput],
+        *,
+        user_id: str | None = None,
+        lease: BaseLease | None = None,
     ) -> None:
         """Store runs, each as `upsert_run` does.
 
@@ -256,8 +282,10 @@ class SessionCache(Maintenance):
             session_id: The session, which must exist.
             runs: The runs, in the order of their arrival.
             user_id: If given, only a session of this user is found.
+            lease: If given, nothing is stored unless it is held; it begins anew.
 
         Raises:
+            LeaseLostError: `lease` is not held any more.
             SessionNotFoundError: As `upsert_run`.
             SessionOwnershipError: As `upsert_run`.
             StaleRunError: As `upsert_run`.
@@ -265,7 +293,7 @@ class SessionCache(Maintenance):
         Redis:
             EVALSHA; 1 round trip for each 4 MiB or 500 runs. Each is atomic, and repeating all is safe.
         """
-        return self._run(upsert.upsert_runs, session_id, runs, user_id=user_id)
+        return self._run(upsert.upsert_runs, session_id, runs, user_id=user_id, lease=lease)
 
     def get_run(
         self, session_id: str, run_id: str, *, user_id: str | None = None
@@ -477,46 +505,6 @@ class SessionCache(Maintenance):
             user_id=user_id,
         )
 
-    def list_sessions(
-        self,
-        *,
-        user_id: str | None = None,
-        workflow_id: str | None = None,
-        name: str | None = None,
-        created_after: int | None = None,
-        created_before: int | None = None,
-        limit: int = 20,
-        offset: int = 0,
-        newest_first: bool = True,
-    ) -> SessionPage:
-        """List sessions by the time of their last update; no run is read.
-
-        Sessions that are gone are removed from the index as they are met, the oldest 16 with every listing.
-
-        Args:
-            user_id: Only sessions of this user.
-            workflow_id: Only sessions of this workflow.
-            name: Only sessions whose name contains this, in any case.
-            created_after: Only sessions created then or later, in unix seconds.
-            created_before: Only sessions created then or earlier, in unix seconds.
-            limit: Most sessions of the page, up to 10,000.
-            offset: How many sessions come before the page; they are looked at too.
-            newest_first: Whether the session updated last comes first.
-
-        Returns:
-            The page, and the total if it is cheap. Sessions that are damaged or of another version are left
-            out, with a line in the log, and stay listed.
-
-        Raises:
-            DamagedSessionError: The index itself is damaged: `rebuild_indexes` repairs it.
-
-        Redis:
-            MULTI of ZRANGE, ZRANDMEMBER and ZCARD, then MULTI of HMGET and ZCARD for each session; 2 round
-            trips, and more to search for a name or a time or to skip over 2,000 sessions.
-        """
-        wanted = listing.SessionFilter(user_id, workflow_id, name, created_after, created_before)
-        return self._run(listing.list_sessions, wanted, limit=limit, offset=offset, newest_first=newest_first)
-
     def refresh(self, session: WorkflowSession, *, user_id: str | None = None) -> bool:
         """Bring a loaded session object up to date, in place.
 
@@ -546,6 +534,7 @@ class SessionCache(Maintenance):
         *,
         remove: Iterable[str] = (),
         user_id: str | None = None,
+        lease: BaseLease | None = None,
     ) -> None:
         """Set and remove top-level keys of `session_data["session_state"]`; no other key is touched.
 
@@ -554,14 +543,18 @@ class SessionCache(Maintenance):
             changes: The keys to set, with their values.
             remove: The keys to remove.
             user_id: If given, only a session of this user is found.
+            lease: If given, nothing is stored unless it is held; it begins anew.
 
         Raises:
+            LeaseLostError: `lease` is not held any more.
             SessionNotFoundError: The session does not exist.
 
         Redis:
             EVALSHA; 1 round trip, and 1 for the indexes of the session's user and workflow.
         """
-        return self._run(update.update_session_state, session_id, changes, remove=remove, user_id=user_id)
+        return self._run(
+            update.update_session_state, session_id, changes, remove=remove, user_id=user_id, lease=lease
+        )
 
     def update_session(
         self,

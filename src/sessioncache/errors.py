@@ -7,6 +7,8 @@
      +-- SessionNotFoundError                 the session does not exist, or no longer
      +-- SessionOwnershipError                the session belongs to another user
      +-- SessionConflictError                 the session changed since the revision expected
+     +-- LeaseLostError                       the lease of a session is not held any more
+     +-- LeaseHeldError                       somebody else holds the lease of a session
      +-- StaleRunError                        the stored run comes from a later attempt
      +-- DamagedSessionError                  a session's metadata does not decode
      |    +-- SessionVersionError             a session is stored in a layout of another version
@@ -91,6 +93,14 @@ class SessionConflictError(SessionCacheError):
 
 class StaleRunError(SessionCacheError):
     """The stored run has a higher `queue_attempt`: a later attempt has taken the run over."""
+
+
+class LeaseLostError(SessionCacheError):
+    """The lease is not held any more: it expired, was released, or its session deleted; nothing is stored."""
+
+
+class LeaseHeldError(SessionCacheError):
+    """Somebody else holds the lease of the session, and did not release it in time."""
 
 
 class DamagedSessionError(SessionCacheError):

@@ -37,6 +37,11 @@ class Call(NamedTuple):
     absent: Any = SessionNotFoundError
 
 
+def _lease(stored: Stored) -> None:
+    with stored.cache.lease("s") as lease:
+        lease.upsert_run(a_run("r0", content="changed"))
+
+
 def contents(runs: Iterable[Any]) -> list[Any]:
     """Return what tells runs apart."""
     return [(run.run_id, run.content) for run in runs]
@@ -111,6 +116,7 @@ WRITES: Final = {
     "upsert_run, stored": Call(lambda s: s.cache.upsert_run("s", a_run("r0", content="changed")), None),
     "upsert_run, new": Call(lambda s: s.cache.upsert_run("s", a_run("r9")), None),
     "upsert_runs": Call(lambda s: s.cache.upsert_runs("s", [a_run("r1"), a_run("r9", 9)]), None),
+    "lease": Call(_lease, None),
     "delete_run": Call(lambda s: s.cache.delete_run("s", "r1"), True, False),
     "delete_session": Call(lambda s: s.cache.delete_session("s"), True, False),
     "delete_session, another's": Call(lambda s: s.cache.delete_session("s", user_id="v"), False, False),

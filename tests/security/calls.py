@@ -19,6 +19,7 @@ def calls(cache: Any, admin: redis.Redis | redis.RedisCluster) -> dict[str, Call
         "upsert_session": lambda: _save(cache),
         "get_session": lambda: cache.get_session("s"),
         "get_sessions": lambda: cache.get_sessions(["s", "none"]),
+        "lease": lambda: _lease(cache),
         "get_ttls": lambda: cache.get_ttls(["s", "none"]),
         "iter_sessions": lambda: list(cache.iter_sessions()),
         "rename_session": lambda: cache.rename_session("s", "name"),
@@ -48,6 +49,12 @@ def _save(cache: Any) -> None:
     del loaded.metadata["a"]
     loaded.runs[0].content = "new"
     cache.upsert_session(loaded)
+
+
+def _lease(cache: Any) -> None:
+    with cache.lease("s") as lease:
+        lease.upsert_run(a_run("r1", created_at=2))
+        lease.extend()
 
 
 def _trim(cache: Any, admin: redis.Redis | redis.RedisCluster) -> None:

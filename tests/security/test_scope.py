@@ -33,6 +33,7 @@ CALLS: dict[str, tuple[Callable[[Any, str], Any], Any]] = {
     "get_workflow_history": (lambda cache, sid: cache.get_workflow_history(sid), ABSENT),
     "get_workflow_history_context": (lambda cache, sid: cache.get_workflow_history_context(sid, 1), ABSENT),
     "iter_runs": (lambda cache, sid: list(cache.iter_runs(sid)), ABSENT),
+    "lease": (lambda cache, sid: _take(cache.lease(sid)), ABSENT),
     "refresh": (lambda cache, sid: cache.refresh(cache.loaded[sid]), ABSENT),
     "rename_session": (lambda cache, sid: cache.rename_session(sid, "new"), False),
     "touch_session": (lambda cache, sid: cache.touch_session(sid, 60), False),
@@ -47,6 +48,11 @@ CALLS: dict[str, tuple[Callable[[Any, str], Any], Any]] = {
 LISTING = {"iter_sessions", "list_sessions"}
 OF_ALL_USERS = {"rebuild_indexes", "stats", "verify"}
 OF_NO_SESSION = {"aclose", "close", "for_user", "from_url", "near_cache_info", "ping"}
+
+
+def _take(lease: Any) -> None:
+    with lease:
+        pass
 
 
 def _touch_metadata(found: Any) -> None:

@@ -53,6 +53,10 @@ async def _cancel_all() -> None:
     await asyncio.get_running_loop().shutdown_asyncgens()
 
 
+def _bare(value: Any) -> Any:
+    return value.wrapped if isinstance(value, BlockingFacade) else value
+
+
 class BlockingFacade:
     """Wraps an object: what it would have awaited or iterated asynchronously, blocks or iterates.
 
@@ -81,7 +85,9 @@ class BlockingFacade:
     def _blocking(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            result = function(*args, **kwargs)
+            result = function(*map(_bare, args), **{name: _bare(each) for name, each in kwargs.items()})
+            if hasattr(result, "__aenter__"):
+                return BlockingFacade(result, self.loop_thread)
             if inspect.isawaitable(result):
                 return self.loop_thread.run(result)
             return self._iterate(result) if hasattr(result, "__anext__") else result

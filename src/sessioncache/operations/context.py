@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from time import monotonic
-from typing import Concatenate, Final, ParamSpec, Protocol, Self, TypeVar
+from typing import Concatenate, Final, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
 from sessioncache.options import Settings
 from sessioncache.storage import scripts
@@ -19,6 +19,14 @@ from .near_cache import NearCacheStore
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Held(NamedTuple):
+    """A lease that was taken: of which session, its number, and how many milliseconds it lasts."""
+
+    session_id: str
+    number: int
+    ttl: int
 
 
 class Elsewhere(Protocol):
@@ -50,6 +58,8 @@ class Context(Call):
     """What the near cache did for this call: the name of what NearCacheInfo counts."""
     user_id: str | None = None
     """Whose sessions there are for this call; None for everybody's."""
+    lease: Held | None = None
+    """The lease under which this call writes."""
     elsewhere: Elsewhere | None = None
     """Decided when the call begins: what is brought here meanwhile, by whomever, is looked at again."""
 
@@ -60,7 +70,13 @@ class Context(Call):
     def begun_anew(self) -> Context:
         """Return a call of its own for one step of many, with a deadline of its own, and here only."""
         return Context(
-            topology=self.topology, settings=self.settings, name=self.name, near=self.near, listed=self.listed
+            topology=self.topology,
+            settings=self.settings,
+            name=self.name,
+            near=self.near,
+            listed=self.listed,
+            user_id=self.user_id,
+            lease=self.lease,
         )
 
     def limited(self, share: float) -> Self:
@@ -107,6 +123,6 @@ Operation = Callable[Concatenate[Context, P], Flow[T]]
 _TRIAL: Final = Script(scripts.TRY_COMMANDS)
 
 
-def writing_script(text: bytes) -> Script:
+def writing_script(text: bytes, leased: bytes | None = None) -> Script:
     """Return a script that writes, and runs only if its user may run every command of all such scripts."""
-    return Script(text, _TRIAL)
+    return Script(text, _TRIAL, None if leased is None else Script(leased, _TRIAL))

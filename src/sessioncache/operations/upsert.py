@@ -25,7 +25,7 @@ from .context import Context, writing_script
 from .packed_runs import batches, by_size, changed_runs, marks_of, pack_all, pack_one
 from .write import UPSERT_SESSION, accepted, list_all_elsewhere, noted, scoped, write, write_request
 
-_UPSERT_RUNS: Final = writing_script(scripts.UPSERT_RUNS)
+_UPSERT_RUNS: Final = writing_script(scripts.UPSERT_RUNS, scripts.LEASED_UPSERT_RUNS)
 
 MAX_SESSIONS_AT_ONCE: Final = 64
 """Most sessions saved in one round trip: some milliseconds of the server's time."""

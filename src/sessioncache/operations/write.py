@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 from sessioncache.errors import (
     InvalidArgumentError,
+    LeaseLostError,
     SessionCacheError,
     SessionConflictError,
     SessionNotFoundError,
@@ -23,7 +24,7 @@ from sessioncache.transport.request import Request, Script
 from sessioncache.transport.retry import send
 from sessioncache.transport.together import together
 
-from .context import TALLY, Context, writing_script
+from .context import TALLY, Context, Held, writing_script
 from .index import GRACE_SECONDS, INDEX_SHARE, Entry, keys_of, make_entries, make_entry
 from .listed import Listing
 
@@ -31,7 +32,7 @@ R = TypeVar("R")
 
 log = logging.getLogger("sessioncache")
 
-UPSERT_SESSION: Final = writing_script(scripts.UPSERT_SESSION)
+UPSERT_SESSION: Final = writing_script(scripts.UPSERT_SESSION, scripts.LEASED_UPSERT_SESSION)
 
 
 def write(
@@ -102,6 +103,8 @@ def run_script(
 ) -> Flow[R]:
     """Run a script on a session and return what it says it wrote, by `read`: one round trip."""
     precondition = scoped(ctx, precondition)
+    if ctx.lease is not None:
+        script, arguments = _under_lease(ctx.lease, script, precondition, arguments)
     request = write_request(ctx, script, precondition, arguments)
     reply = yield from noted(ctx, [precondition.session_id], send(ctx, request))
     is_elsewhere = ctx.elsewhere and _is_unknown(read(reply, precondition.session_id), precondition)
@@ -121,6 +124,15 @@ def scoped(ctx: Context, precondition: Precondition, *, hides: bool = True) -> P
     if not precondition.claims and precondition.user_id is not None:
         return precondition  # it is scoped already
     return precondition._replace(user_id=ctx.user_id, claims=False, hides=hides)
+
+
+def _under_lease(
+    lease: Held, script: Script, precondition: Precondition, arguments: Iterable[bytes]
+) -> tuple[Script, Iterable[bytes]]:
+    """Return the script, and its arguments, that writes only while a lease is held."""
+    if script.leased is None or lease.session_id != precondition.session_id:
+        raise InvalidArgumentError("lease is the one of another session")
+    return script.leased, (*arguments, b"%d" % lease.number, b"%d" % lease.ttl)
 
 
 def noted(ctx: Context, session_ids: Iterable[str], sending: Flow[R]) -> Flow[R]:
@@ -200,6 +212,7 @@ _ERRORS: Final[Mapping[str, tuple[type[SessionCacheError], str]]] = {
     "conflict": (SessionConflictError, "{session} is not at the expected revision any more"),
     "stale": (StaleRunError, "{run} of {session} is of a later attempt"),
     "changed": (SessionConflictError, "{run} of {session} is not as expected any more"),
+    "lease": (LeaseLostError, "the lease of {session} is not held any more"),
     "full": (InvalidArgumentError, "{run}: {session} has no room for one more run of its created_at"),
 }
 

@@ -26,6 +26,13 @@ def _text_of(*names: str) -> bytes:
 
 
 UPSERT_SESSION: Final = _text_of("_index", "_changes", "_session", "_runs", "_upsert", "upsert_session")
+LEASED_UPSERT_SESSION: Final = _text_of(
+    "_index", "_changes", "_session", "_leased", "_runs", "_upsert", "upsert_session"
+)
+LEASED_UPSERT_RUNS: Final = _text_of(
+    "_index", "_changes", "_session", "_leased", "_runs", "_upsert", "upsert_runs"
+)
+LEASE_SESSION: Final = _text_of("_index", "_changes", "_session", "lease_session")
 IMPORT_SESSION: Final = _text_of(
     "_index", "_changes", "_session", "_runs", "_upsert", "_once", "upsert_session"
 )
@@ -242,6 +249,26 @@ def read_delete_run_reply(reply: Any, session_id: str) -> DeleteRunResult | Refu
     """Return the reply of `delete_run`."""
     session, flag = _with_flag(reply, session_id)
     return session if isinstance(session, Refusal) else DeleteRunResult(session, flag)
+
+
+class LeaseResult(NamedTuple):
+    """The reply of `lease_session`: the number of the lease, or for how many ms somebody else has it."""
+
+    number: int | None
+    held_for: int = 0
+
+
+def read_lease_reply(reply: Any, session_id: str) -> LeaseResult | Refusal:
+    """Return the reply of `lease_session`."""
+    match reply:
+        case [b"leased", stored_id, number] if stored_id == session_id.encode() and are_numbers((number,)):
+            return LeaseResult(int(number))
+        case [b"held", stored_id, left] if stored_id == session_id.encode() and are_numbers((left,)):
+            return LeaseResult(None, int(left))
+    found = read_write_reply(reply, session_id)
+    if isinstance(found, Refusal):
+        return found
+    raise mismatch(session_id)
 
 
 def _with_flag(reply: Any, session_id: str) -> tuple[WriteResult | Refusal, bool]:

@@ -24,7 +24,9 @@ Fields = dict[bytes, bytes]
 TEXT_FIELDS: Final = frozenset({"session_id", "user_id", "workflow_id", "workflow_name"})
 TIME_FIELDS: Final = frozenset({"created_at", "updated_at"})
 
-CONTROL_FIELDS: Final = frozenset({b"rev", b"born", b"count", b"seq", b"schema", b"deleted", b"changes"})
+CONTROL_FIELDS: Final = frozenset(
+    {b"rev", b"born", b"count", b"seq", b"schema", b"deleted", b"changes", b"lease"}
+)
 """Fields that the scripts keep."""
 
 SCHEMA: Final = b"1"

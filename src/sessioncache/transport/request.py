@@ -13,11 +13,13 @@ from .flow import Address, Command
 class Script:
     """A Lua script, known to a server by its SHA-1.
 
-    `trial` is a script that a server has to run before this one, once: see `permissions`.
+    `trial` is a script that a server has to run before this one, once: see `permissions`. `leased` is the one
+    to run in its place under a lease.
     """
 
-    def __init__(self, text: bytes, trial: Script | None = None) -> None:
+    def __init__(self, text: bytes, trial: Script | None = None, leased: Script | None = None) -> None:
         self.text = text
+        self.leased = leased
         self.sha = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
         self.trial = trial
 
