@@ -75,7 +75,7 @@ EXAMPLES: dict[str, Callable[[Any], object]] = {
     "delete_run": lambda cache: cache.delete_run("s", "r2"),
     "delete_session": lambda cache: cache.delete_session("s"),
 }
-SEVERAL_STEPS = {"refresh", "rebuild_indexes", "iter_sessions", "lease", "stats", "verify"}
+SEVERAL_STEPS = {"refresh", "rebuild_indexes", "iter_sessions", "lease", "rotate_keys", "stats", "verify"}
 """Their round trips depend on what there is; tests of their own count them."""
 
 

@@ -48,6 +48,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "rebuild_indexes": lambda cache: cache.rebuild_indexes(),
     "refresh": lambda cache: cache.refresh(cache.loaded),
     "rename_session": lambda cache: cache.rename_session("s", "new"),
+    "rotate_keys": lambda _: None,
     "stats": lambda cache: cache.stats(),
     "touch_session": lambda cache: cache.touch_session("s"),
     "update_session": lambda cache: cache.update_session("s", lambda session: session.metadata.update(k=1)),
@@ -60,7 +61,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 """One call of every method on session `s`, which `cache.loaded` is."""
 
 OF_THE_CONNECTION = {"aclose", "close", "for_user", "from_url", "near_cache_info", "ping"}
-OF_MANY = {"get_ttls", "iter_sessions", "list_sessions", "rebuild_indexes", "stats", "verify"}
+OF_MANY = {"get_ttls", "iter_sessions", "list_sessions", "rebuild_indexes", "rotate_keys", "stats", "verify"}
 BY: tuple[dict[str, Any], ...] = ({}, {"user_id": "u"}, {"workflow_id": "w"})
 INDEXES = ("index:all", "index:user:u", "index:workflow:w")
 FOREIGN = (b"\xff\xfe", b"", b"x" * 600, b"\xed\xa0\x80", b"unknown")

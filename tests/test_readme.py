@@ -43,7 +43,7 @@ def table(header: str) -> list[str]:
 
 
 def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    run(block_with("It arrives on Monday"))
+    run(block_with('run_id="run-1"'))
 
     assert "Workflow output: It arrives on Monday." in capsys.readouterr().out
 
@@ -74,7 +74,7 @@ def test_the_service_says_that_redis_is_away(tmp_path: Path) -> None:
     assert (ready.status_code, ready.json()) == (503, {"error": "UnavailableError"})
 
 
-@pytest.mark.parametrize("word", ["for_user(\"bob\")", "telemetry import"])
+@pytest.mark.parametrize("word", ['for_user("bob")', "telemetry import"])
 def test_the_other_examples_run(word: str) -> None:
     run(block_with(word))
 

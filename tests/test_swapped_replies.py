@@ -53,7 +53,7 @@ CALLS: Calls = {
 }
 
 WITHOUT_A_NAME = {"rebuild_indexes", "ping", "close", "for_user", "from_url", "near_cache_info"}
-WITHOUT_A_NAME |= {"get_ttls", "iter_sessions", "stats", "verify"}
+WITHOUT_A_NAME |= {"get_ttls", "iter_sessions", "rotate_keys", "stats", "verify"}
 """Calls of no single session, or whose first reply says nothing of one."""
 
 

@@ -6,6 +6,7 @@ from .errors import (
     ConfigurationError,
     DamagedRunError,
     DamagedSessionError,
+    EncryptionError,
     InvalidArgumentError,
     LeaseHeldError,
     LeaseLostError,
@@ -38,6 +39,7 @@ from .operations.observed import CallRecord
 from .operations.stats import SessionSize, StoreStats
 from .options import NearCache
 from .storage.checks import Problem, VerifyReport
+from .storage.sealing import Keyring
 
 __version__ = "0.1.0"
 
@@ -48,7 +50,9 @@ __all__ = [
     "ConfigurationError",
     "DamagedRunError",
     "DamagedSessionError",
+    "EncryptionError",
     "InvalidArgumentError",
+    "Keyring",
     "Lease",
     "LeaseHeldError",
     "LeaseLostError",

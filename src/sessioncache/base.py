@@ -7,7 +7,7 @@ from copy import copy
 from typing import Any, ClassVar, Final, Self, Unpack
 
 from .errors import InvalidArgumentError
-from .operations import rebuild, stats, verify
+from .operations import rebuild, rotation, stats, verify
 from .operations.context import near_cache_of
 from .operations.listed import ListedSessions
 from .operations.near_cache import NearCacheInfo
@@ -16,7 +16,7 @@ from .options import Options, check_options
 from .transport.endpoint import Transport
 from .validation import encoded_id
 
-OF_ALL_USERS: Final = (rebuild.rebuild_indexes, stats.stats, verify.verify)
+OF_ALL_USERS: Final = (rebuild.rebuild_indexes, rotation.rotate_keys, stats.stats, verify.verify)
 """What looks at the sessions of all users."""
 
 
@@ -67,6 +67,12 @@ class BaseCache:
                     SessionNotFoundError tells what was deleted from what expired.
                 near_cache: a NearCache, or its `max_bytes`: what this process holds of the sessions it reads,
                     so that it fetches only what has changed; None, the default, for nothing.
+                compression: "zstd" to compress values of 512 bytes or more (extra `compression`); who reads
+                    needs no option; None, the default, for none.
+                encryption: a Keyring to seal what users wrote (extra `encryption`); None, the default, for
+                    none.
+                accept_plain: whether values that are not sealed are read although there is a keyring: only
+                    while a store is moved in, for whoever can write to Redis can forge them.
                 on_call: a function that is told of each call, by a CallRecord, once it is over; None, the
                     default, for none.
 

@@ -11,6 +11,7 @@
      +-- LeaseHeldError                       somebody else holds the lease of a session
      +-- StaleRunError                        the stored run comes from a later attempt
      +-- DamagedSessionError                  a session's metadata does not decode
+     |    +-- EncryptionError                  a session is sealed with a key that is not there
      |    +-- SessionVersionError             a session is stored in a layout of another version
      +-- DamagedRunError                      a run's bytes do not decode
      +-- ReplyMismatchError                   an answer that belongs to another question
@@ -112,6 +113,21 @@ class SessionVersionError(DamagedSessionError):
 
     It is left as it is: never repaired, deleted or taken off an index by this version.
     """
+
+
+class EncryptionError(DamagedSessionError):
+    """A session is sealed with a key that the keyring lacks; nothing is wrong with it.
+
+    Attributes:
+        key_name: The name of the key.
+    """
+
+    def __init__(self, key_name: str, session_id: str | None = None) -> None:
+        whose = "it" if session_id is None else f"session {session_id!r}"
+        super().__init__(
+            f"{whose} is sealed with key {key_name!r}, which the keyring lacks", session_id=session_id
+        )
+        self.key_name = key_name
 
 
 class DamagedRunError(SessionCacheError):

@@ -9,7 +9,7 @@ from typing import Any
 from .base import BaseCache
 from .leases import LEASE_SECONDS, Lease
 from .models import SessionPage, SessionSummary
-from .operations import iteration, listing, ping, rebuild, stats, verify
+from .operations import iteration, listing, ping, rebuild, rotation, stats, verify
 from .operations.stats import StoreStats
 from .storage.checks import VerifyReport
 
@@ -112,6 +112,27 @@ class Maintenance(BaseCache):
             each 500 keys. Each step has the cache's `timeout` of its own.
         """
         return self._run(rebuild.rebuild_indexes, progress)
+
+    def rotate_keys(self, progress: Callable[[int], object] | None = None) -> int:
+        """Seal every value anew under the first key of the keyring, while others write.
+
+        To call it again is to go on. With `accept_plain`, what is not sealed is sealed, too. It rests after
+        each step, four times as long as the step took.
+
+        Args:
+            progress: Called after each step with the number of sessions so far.
+
+        Returns:
+            In how many sessions anything was sealed anew.
+
+        Raises:
+            InvalidArgumentError: The cache has no keyring.
+            EncryptionError: The keyring lacks a key.
+
+        Redis:
+            SCAN, HGETALL and ZRANGE; EVALSHA for each session, and for each further 300 runs.
+        """
+        return self._run(rotation.rotate_keys, progress)
 
     def ping(self) -> float:
         """Check that Redis replies, in a cluster every master: a probe of readiness.

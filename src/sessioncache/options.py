@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from os import getpid
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Literal, TypedDict
 from uuid import uuid4
 
 from . import validation
 from .errors import InvalidArgumentError
+from .storage import zstd
 from .storage.adapters import WORKFLOWS, Adapter
+from .storage.sealing import Keyring
 
 DEFAULT_PREFIX: Final = "sessioncache"
 
@@ -71,6 +73,12 @@ class Options(TypedDict, total=False):
     """Whether a deletion leaves a mark for a day, so that errors tell what was deleted from what expired."""
     near_cache: NearCache | int | None
     """What the process holds of the sessions it reads, or its most bytes; None, the default, for nothing."""
+    compression: Literal["zstd"] | None
+    """How values of 512 bytes or more are compressed; None, the default, for not at all."""
+    encryption: Keyring | None
+    """The keys that values are sealed with; None, the default, for none."""
+    accept_plain: bool
+    """Whether values that are not sealed are read although there is a keyring: while a store is moved in."""
     on_call: Callable[[Any], object] | None
     """A function that is told of each call, by a CallRecord, once it is over; None, the default, for none."""
 
@@ -88,9 +96,16 @@ class Settings:
     timeout: float
     mark_deletions: bool = False
     near_cache: NearCache | None = None
+    compresses: bool = False
+    encryption: Keyring | None = None
     on_call: Callable[[Any], object] | None = None
     adapter: Adapter = WORKFLOWS
     _token: str = field(default_factory=lambda: uuid4().hex, repr=False, compare=False)
+
+    @property
+    def keeps_plain(self) -> bool:
+        """Return whether values are stored as they are packed."""
+        return not self.compresses and self.encryption is None
 
     @property
     def deleter(self) -> bytes:
@@ -122,6 +137,9 @@ def check_options(
     timeout: float = DEFAULT_TIMEOUT,
     mark_deletions: bool = False,
     near_cache: NearCache | int | None = None,
+    compression: Literal["zstd"] | None = None,
+    encryption: Keyring | None = None,
+    accept_plain: bool = False,
     on_call: Callable[[Any], object] | None = None,
     **unknown: Any,
 ) -> Settings:
@@ -145,8 +163,28 @@ def check_options(
         timeout=validation.timeout(timeout, "timeout"),
         mark_deletions=mark_deletions,
         near_cache=_near_cache(near_cache),
+        compresses=_compresses(compression),
+        encryption=_keyring(encryption, accept_plain),
         on_call=on_call,
     )
+
+
+def _compresses(compression: str | None) -> bool:
+    if compression not in (None, "zstd"):
+        raise InvalidArgumentError('compression must be "zstd" or None')
+    if compression is not None:
+        zstd.module()
+    return compression is not None
+
+
+def _keyring(given: Keyring | None, accept_plain: bool) -> Keyring | None:
+    if not isinstance(accept_plain, bool):
+        raise InvalidArgumentError("accept_plain must be a bool")
+    if given is None and not accept_plain:
+        return None
+    if not isinstance(given, Keyring):
+        raise InvalidArgumentError(f"encryption must be a Keyring, not {type(given).__name__}")
+    return given.accepting_plain() if accept_plain else given
 
 
 def _near_cache(given: NearCache | int | None) -> NearCache | None:

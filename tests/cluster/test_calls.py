@@ -70,6 +70,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "iter_sessions": lambda cache: [found.session_id for found in cache.iter_sessions()],
     "stats": lambda cache: (cache.stats().sessions, cache.stats().runs),
     "verify": lambda cache: cache.verify().problems,
+    "rotate_keys": lambda _: None,
     "ping": lambda cache: 0 < cache.ping() < 1,
     "rebuild_indexes": lambda cache: cache.rebuild_indexes(),
     "refresh": lambda cache: cache.refresh(cache.get_session("s")),

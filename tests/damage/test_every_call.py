@@ -146,6 +146,7 @@ def test_every_public_call_is_in_the_table() -> None:
         "get_ttls",  # it asks for the lifetime alone
         "near_cache_info",
         "ping",
+        "rotate_keys",
         "stats",  # like verify, it reports what is there
         "verify",
     }

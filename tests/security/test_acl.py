@@ -92,7 +92,7 @@ def _called(*, only_by_writes: bool) -> set[str]:
 # what the README lists
 
 
-SCANNING = {"rebuild_indexes", "stats", "verify"}
+SCANNING = {"rebuild_indexes", "rotate_keys", "stats", "verify"}
 """Methods that need one command more; see below."""
 
 

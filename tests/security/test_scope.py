@@ -46,7 +46,7 @@ CALLS: dict[str, tuple[Callable[[Any, str], Any], Any]] = {
 """One call of every method that names a session, and what it returns or raises of one that does not exist."""
 
 LISTING = {"iter_sessions", "list_sessions"}
-OF_ALL_USERS = {"rebuild_indexes", "stats", "verify"}
+OF_ALL_USERS = {"rebuild_indexes", "rotate_keys", "stats", "verify"}
 OF_NO_SESSION = {"aclose", "close", "for_user", "from_url", "near_cache_info", "ping"}
 
 

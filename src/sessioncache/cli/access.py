@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import os
 import sys
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Final, ParamSpec, TypeVar
 
 import typer
 
-from sessioncache import InvalidArgumentError, SessionCache, SessionCacheError, UnavailableError
+from sessioncache import InvalidArgumentError, Keyring, SessionCache, SessionCacheError, UnavailableError
 from sessioncache.options import DEFAULT_PREFIX
 from sessioncache.transport.redis_errors import REDIS_ERRORS
 
@@ -62,8 +63,23 @@ def opened(url: str | None, prefix: str | None, **options: Any) -> Iterator[Sess
     keys = prefix or defaults.prefix or os.environ.get("SESSIONCACHE_PREFIX") or DEFAULT_PREFIX
     with SessionCache.from_url(where, prefix=keys, timeout=TIMEOUT) as first:
         first.ping()
-    with SessionCache.from_url(where, prefix=keys, **{"timeout": TIMEOUT, **options}) as cache:
+    keyring = keyring_of(os.environ.get("SESSIONCACHE_KEYS"))
+    given = {"timeout": TIMEOUT, "encryption": keyring, **options}
+    with SessionCache.from_url(where, prefix=keys, **given) as cache:
         yield cache
+
+
+def keyring_of(text: str | None) -> Keyring | None:
+    """Return the keyring of `name=base64,name=base64`, the first of which seals; None for none."""
+    if not text:
+        return None
+    pairs = (pair.partition("=") for pair in text.split(","))
+    try:
+        return Keyring({name.strip(): base64.b64decode(key, validate=True) for name, _, key in pairs})
+    except ValueError as exc:
+        if isinstance(exc, InvalidArgumentError):
+            raise
+        raise CommandError("SESSIONCACHE_KEYS must be name=key,name=key, keys in base64", USAGE) from None
 
 
 class CommandError(Exception):

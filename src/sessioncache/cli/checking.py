@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
@@ -112,6 +113,27 @@ def verify(
     _sum_up(report, output, repairs=repair)
     if not report.is_clean:
         raise typer.Exit(WRONG)
+
+
+@telling
+def rotate_keys(
+    url: Url = None,
+    prefix: Prefix = None,
+    accept_plain: Annotated[
+        bool, typer.Option("--accept-plain", help="Seal what is not sealed yet, too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Seal everything anew with the first key of SESSIONCACHE_KEYS; to run it again is to go on."""
+    if not os.environ.get("SESSIONCACHE_KEYS"):
+        raise CommandError("SESSIONCACHE_KEYS must be name=key,name=key, keys in base64", USAGE)
+    output = Output(as_json=as_json)
+    with opened(url, prefix, timeout=PATIENCE, accept_plain=accept_plain) as cache:
+        done = _counted(cache, "sealing", cache.rotate_keys)
+    if as_json:
+        output.item({"sessions": done})
+    else:
+        output.line(f"{done:,} sessions were sealed anew")
 
 
 def _is_damage(problem: Problem) -> bool:

@@ -16,7 +16,7 @@ from sessioncache.transport.redis_errors import REDIS_ERRORS
 
 from .access import defaults
 from .changing import delete, rename, touch
-from .checking import stats, verify
+from .checking import rotate_keys, stats, verify
 from .demo import play
 from .doctor import doctor
 from .reading import history, ls, show
@@ -105,3 +105,4 @@ def demo(
 for command in (ls, show, history, watch, stats, verify, export, delete, touch, rename, doctor):
     commands.command()(command)
 commands.command("import")(import_)
+commands.command("rotate-keys")(rotate_keys)

@@ -18,6 +18,7 @@ from sessioncache.validation import LARGEST_NUMBER
 
 from .context import Context
 from .lookup import not_about, parse_reply
+from .sealing import opened, opened_run
 
 _GET_CHANGES: Final = Script(scripts.GET_CHANGES)
 
@@ -62,7 +63,9 @@ def _first_order(known: Reading, wanted: RunRange) -> bytes:
     return next(iter(known.by_order))
 
 
-def read_changes(session_id: str, reply: Any, known: Reading, wanted: RunRange) -> Changes | None:
+def read_changes(
+    ctx: Context, session_id: str, reply: Any, known: Reading, wanted: RunRange
+) -> Changes | None:
     """Return what a reply says; None if the session has to be read anew, for too much of it is another.
 
     Raises ReplyMismatchError if the reply is not about this session.
@@ -71,7 +74,7 @@ def read_changes(session_id: str, reply: Any, known: Reading, wanted: RunRange) 
         case [stored_id, int(ttl)] if stored_id == session_id.encode():
             return Changes(known, ttl)
         case [stored_id, int(ttl), *changed] if stored_id == session_id.encode():
-            return _changed(session_id, changed, ttl, known, wanted)
+            return _changed(ctx, session_id, changed, ttl, known, wanted)
         case []:
             return None
         case [bytes(), int(), *_]:
@@ -79,17 +82,19 @@ def read_changes(session_id: str, reply: Any, known: Reading, wanted: RunRange) 
     raise scripts.mismatch(session_id)
 
 
-def _changed(session_id: str, reply: Any, ttl: int, known: Reading, wanted: RunRange) -> Changes | None:
+def _changed(
+    ctx: Context, session_id: str, reply: Any, ttl: int, known: Reading, wanted: RunRange
+) -> Changes | None:
     match reply:
         case [row, int(n_members), gone, parts] if (
             fits(_HASH, row) and fits(_MEMBERS, gone) and fits(_MEMBERS, parts) and len(parts) % 3 == 0
         ):
-            reading = parse_reply(session_id, [row, n_members])
+            reading = opened(ctx, session_id, parse_reply(session_id, [row, n_members]))
         case _:
             raise scripts.mismatch(session_id)
     if reading is None:
         return None
-    runs = _joined(session_id, known, gone, parts)
+    runs = _joined(ctx, session_id, known, gone, parts)
     left = reading.n_runs if wanted.limit is None else min(wanted.limit, reading.n_runs)
     beyond = list(islice(runs, max(0, len(runs) - left)))
     for order in beyond:
@@ -103,7 +108,7 @@ _MEMBERS: Final = (b"ZRANGE", b"")
 
 
 def _joined(
-    session_id: str, known: Reading, gone: Sequence[bytes], parts: Sequence[bytes]
+    ctx: Context, session_id: str, known: Reading, gone: Sequence[bytes], parts: Sequence[bytes]
 ) -> dict[bytes, StoredRun]:
     """Return what was known with what has changed, by order, oldest first."""
     runs = dict(known.by_order)
@@ -111,7 +116,9 @@ def _joined(
         runs.pop(order, None)
     n_left = len(runs)
     for order, head, body in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
-        runs[order] = StoredRun(head, body, order, session_id)
+        run = StoredRun(head, body, order, session_id)
+        keyring = ctx.settings.encryption
+        runs[order] = run if keyring is None else opened_run(keyring, session_id, run)
     if len(runs) == n_left:
         return runs
     return {order: runs[order] for order in sorted(runs, key=float)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from sessioncache import validation
@@ -17,6 +18,7 @@ from .context import Context
 from .index import optional_text
 from .index_reader import GROWTH, LARGEST_READ, SPARE, Entries, IndexReader, look_request
 from .lookup import parse_reply
+from .sealing import opened
 
 MAX_PAGE: Final = 10_000
 """Most sessions of a page."""
@@ -117,7 +119,7 @@ def _collect(
 def look_at(ctx: Context, index: IndexReader, entries: Entries) -> Flow[dict[str, SessionSummary]]:
     """Read the summaries of sessions: one round trip for each server."""
     requests = [look_request(ctx, session_id, _SUMMARY_FIELDS) for session_id in entries]
-    return index.sift(entries, (yield from send_all(ctx, requests)), _summary)
+    return index.sift(entries, (yield from send_all(ctx, requests)), partial(_summary, ctx))
 
 
 _SUMMARY_FIELDS: Final = (
@@ -130,8 +132,8 @@ _SUMMARY_FIELDS: Final = (
 )
 
 
-def _summary(session_id: str, reply: Any) -> SessionSummary | None:
-    found = parse_reply(session_id, reply, fields=_SUMMARY_FIELDS)
+def _summary(ctx: Context, session_id: str, reply: Any) -> SessionSummary | None:
+    found = opened(ctx, session_id, parse_reply(session_id, reply, fields=_SUMMARY_FIELDS))
     if found is None:
         return None
     *texts, name, created_at, updated_at = map(found.fields.get, _SUMMARY_FIELDS)

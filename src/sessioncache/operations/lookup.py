@@ -15,6 +15,7 @@ from sessioncache.storage.snapshot import Reading
 from sessioncache.transport.request import Request
 
 from .context import Context
+from .sealing import opened
 from .write import log_damaged
 
 HEADER: Final = (b"session_id", b"schema", b"count", b"rev", b"born", b"seq", b"updated_at")
@@ -95,6 +96,8 @@ class Lookup:
     def take(self, reply: Any) -> None:
         """Take the reply to the request."""
         self.reading = parse_reply(self.session_id, reply, self.wanted, self._fields)
+        if self.ctx.settings.encryption is not None:
+            self.reading = opened(self.ctx, self.session_id, self.reading)
         self.is_answered = True
 
     def hide_others(self) -> None:

@@ -60,7 +60,7 @@ class NearLookup(Lookup):
                 self.copy = Copy(self.reading, self._asked_at, self._deadline(ttl))
                 self._near.put(self._key, self.copy)
             return
-        changes = read_changes(self.session_id, reply, self.copy.reading, self.wanted)
+        changes = read_changes(self.ctx, self.session_id, reply, self.copy.reading, self.wanted)
         if changes is None:
             self._near.drop(self._key)
             self.copy = None

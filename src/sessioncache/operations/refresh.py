@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sessioncache.errors import InvalidArgumentError, SessionNotFoundError
+from sessioncache.storage import codec
 from sessioncache.storage.adapters import Adapter
 from sessioncache.storage.run_members import StoredRun, is_unchanged, read_run, run_id_of
 from sessioncache.storage.run_range import RunRange
@@ -63,7 +64,7 @@ def _read_changes(ctx: Context, session_id: str, known: Reading, loaded: Snapsho
     wanted = RunRange(loaded.limit)
     request = changes_request(ctx, session_id, known, wanted, loaded.since)
     reply = yield from send_read(ctx, session_id, request)
-    changes = read_changes(session_id, reply, known, wanted)
+    changes = read_changes(ctx, session_id, reply, known, wanted)
     if changes is not None:
         return changes.reading
     reading = yield from look_up(Lookup(ctx, session_id, wanted))
@@ -127,6 +128,6 @@ def _newer(adapter: Adapter, mine: Any, was: StoredRun | None, now: StoredRun) -
 
 def _merged_fields(stored: Fields, loaded: Fields, mine: Fields) -> Fields:
     """Return the stored fields with what this object has changed since it was loaded."""
-    changed = {name: value for name, value in mine.items() if loaded.get(name) != value}
+    changed = {name: value for name, value in mine.items() if not codec.is_same(value, loaded.get(name))}
     removed = {name for name in loaded if name not in mine and name != b"updated_at"}
     return {name: value for name, value in (stored | changed).items() if name not in removed}

@@ -20,6 +20,7 @@ from sessioncache.validation import encoded_id, whole_number
 from .context import Context, writing_script
 from .lookup import HEADER, parse_reply
 from .read import read, send_read
+from .sealing import opened_run
 from .write import list_elsewhere, run_script
 
 _GET_RUN: Final = Script(scripts.GET_RUN)
@@ -50,6 +51,8 @@ def find_run(ctx: Context, session_id: str, run_id: str) -> Flow[FoundRun | None
         return None
     head, body = reply[2:]
     stored = StoredRun(head, body, b"", session_id)
+    if ctx.settings.encryption is not None:
+        stored = opened_run(ctx.settings.encryption, session_id, stored)
     return FoundRun(read_run(ctx.settings.adapter, stored), stored, reading.born)
 
 

@@ -19,6 +19,7 @@ from sessioncache.validation import encoded_id, optional_id, unix_seconds
 
 from .context import Context, writing_script
 from .packed_runs import marks_of, pack_all
+from .sealing import sealed_change, sealed_runs
 from .write import (
     UPSERT_SESSION,
     accepted,
@@ -54,7 +55,7 @@ def set_updated_at(ctx: Context, times: Collection[tuple[Any, int]]) -> Flow[Non
     requests = []
     for precondition, (_, seconds) in zip(preconditions, times, strict=True):
         change = Merge({b"updated_at": b"%d" % unix_seconds(seconds, "session.updated_at")})
-        arguments = change.arguments(ctx.settings.max_runs)
+        arguments = sealed_change(ctx, precondition.session_id, change).arguments(ctx.settings.max_runs)
         requests.append(write_request(ctx, UPSERT_SESSION, precondition, arguments))
     session_ids = [precondition.session_id for precondition in preconditions]
     replies = yield from noted(ctx, session_ids, send_all(ctx, requests))
@@ -91,7 +92,8 @@ def import_session(ctx: Context, session: Any, updated_at: int | None, mark_ttl:
         fields[b"updated_at"] = b"%d" % unix_seconds(updated_at, "session.updated_at")
     encoded_id(session.session_id, "session.session_id")
     precondition = Precondition(session.session_id, session.user_id, session.workflow_id)
-    arguments = Merge(fields, creates=scripts.ANYBODY).arguments(ctx.settings.max_runs, packed)
+    change = sealed_change(ctx, session.session_id, Merge(fields, creates=scripts.ANYBODY))
+    arguments = change.arguments(ctx.settings.max_runs, sealed_runs(ctx, session.session_id, packed))
     mark = keys.import_mark(ctx.settings.prefix, session.session_id)
     arguments += (scripts.optional_number(mark_ttl),)
     request = write_request(ctx, _IMPORT_SESSION, precondition, arguments, (mark,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import Any, Final, NamedTuple
@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from sessioncache.errors import ConfigurationError, DamagedSessionError, InvalidArgumentError
 from sessioncache.storage import codec, keys
 from sessioncache.storage.run_members import MEMBERS_PER_RUN
+from sessioncache.storage.sealing import SEALED
 from sessioncache.transport.batch import send_all
 from sessioncache.transport.flow import Flow
 from sessioncache.transport.request import Request
@@ -26,6 +27,14 @@ LARGEST: Final = 10
 """How many of the largest sessions are named."""
 
 PERCENTILES: Final = (50, 90, 99, 100)
+
+FORMS: Final[Mapping[bytes, str]] = {
+    codec.FORMAT: "plain",
+    codec.LENIENT_FORMAT: "plain",
+    codec.ZSTD_FORMAT: "zstd",
+    SEALED: "sealed",
+}
+"""How values are stored, by their first byte."""
 
 SESSIONS_AT_ONCE: Final = 20
 """Sessions that are asked about in one exchange: a server serves others after a millisecond."""
@@ -140,7 +149,7 @@ class _Measuring:
         stats.sizes.append((count, size.n_bytes))
         stats.largest = nlargest(LARGEST, [*stats.largest, size], key=lambda each: (each.n_bytes, each.runs))
         if last:
-            self._formats[codec.form_of(last[0][1:])] += 1
+            self._formats[FORMS.get(last[0][1:2], "unknown")] += 1
             stats.formats = dict(self._formats)
 
 

@@ -12,7 +12,7 @@ from sessioncache.errors import (
     SessionNotFoundError,
     SessionOwnershipError,
 )
-from sessioncache.storage import scripts
+from sessioncache.storage import codec, scripts
 from sessioncache.storage.run_members import IS_STORED, PackedRun, StoredRun, is_not
 from sessioncache.storage.scripts import Merge, Precondition, WriteResult, upsert_runs_arguments
 from sessioncache.storage.session_hash import STATE, Fields, replaced_dicts, section_of, to_fields
@@ -23,6 +23,7 @@ from sessioncache.transport.request import Request
 
 from .context import Context, writing_script
 from .packed_runs import batches, by_size, changed_runs, marks_of, pack_all, pack_one
+from .sealing import sealed_change, sealed_runs
 from .write import UPSERT_SESSION, accepted, list_all_elsewhere, noted, scoped, write, write_request
 
 _UPSERT_RUNS: Final = writing_script(scripts.UPSERT_RUNS, scripts.LEASED_UPSERT_RUNS)
@@ -50,7 +51,8 @@ def upsert_runs(ctx: Context, session_id: str, runs: Iterable[Any]) -> Flow[None
 
 def write_runs(ctx: Context, precondition: Precondition, runs: Sequence[PackedRun]) -> Flow[WriteResult]:
     """Write runs in one script."""
-    arguments = upsert_runs_arguments(ctx.settings.max_runs, marks_of(runs), runs)
+    sealed = sealed_runs(ctx, precondition.session_id, runs)
+    arguments = upsert_runs_arguments(ctx.settings.max_runs, marks_of(runs), sealed)
     return write(ctx, _UPSERT_RUNS, precondition, arguments)
 
 
@@ -122,12 +124,9 @@ def upsert_sessions(ctx: Context, sessions: Iterable[Any]) -> Flow[list[SessionC
         session_ids = [save.session.session_id for save in group]
         replies = yield from noted(ctx, session_ids, send_all(ctx, requests))
         outcomes = [*map(_outcome_of, group, replies)]
-        accepted_ones = [
-            (save.precondition, written)
-            for save, written in zip(group, outcomes, strict=True)
-            if isinstance(written, WriteResult)
-        ]
-        yield from list_all_elsewhere(ctx, accepted_ones)
+        pairs = zip(group, outcomes, strict=True)
+        written = [(save.precondition, each) for save, each in pairs if isinstance(each, WriteResult)]
+        yield from list_all_elsewhere(ctx, written)
         for save, outcome in zip(group, outcomes, strict=True):
             refusals.append((yield from _finish(ctx, save, outcome)))
     return refusals
@@ -228,7 +227,7 @@ def _write(
 ) -> Flow[list[WriteResult]]:
     """Write a session in one script; runs that are too much for it follow in further ones."""
     first, *further = batches(runs)
-    arguments = _arguments(ctx, change, first)
+    arguments = _arguments(ctx, precondition.session_id, change, first)
     written = yield from write(ctx, UPSERT_SESSION, precondition, arguments)
     return [written, *(yield from _write_further(ctx, precondition, further))]
 
@@ -243,18 +242,19 @@ def _write_further(
 
 
 def _first_request(ctx: Context, save: _Save) -> Request:
-    arguments = _arguments(ctx, save.change, batches(save.runs)[0])
+    arguments = _arguments(ctx, save.precondition.session_id, save.change, batches(save.runs)[0])
     return write_request(ctx, UPSERT_SESSION, save.precondition, arguments)
 
 
-def _arguments(ctx: Context, change: Merge, runs: Sequence[PackedRun]) -> scripts.Arguments:
+def _arguments(ctx: Context, session_id: str, change: Merge, runs: Sequence[PackedRun]) -> scripts.Arguments:
     change = change._replace(set_fields={**change.set_fields, **marks_of(runs)})
-    return change.arguments(ctx.settings.max_runs, runs)
+    change = sealed_change(ctx, session_id, change)
+    return change.arguments(ctx.settings.max_runs, sealed_runs(ctx, session_id, runs))
 
 
 def _changed_fields(fields: Fields, loaded: Snapshot | None) -> Fields:
     was = loaded.fields if loaded else {}
-    return {name: value for name, value in fields.items() if was.get(name) != value}
+    return {name: value for name, value in fields.items() if not codec.is_same(value, was.get(name))}
 
 
 def _removed_fields(fields: Fields, loaded: Snapshot | None, names: Collection[str]) -> list[bytes]:

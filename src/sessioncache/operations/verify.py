@@ -23,6 +23,7 @@ from .index_shards import EntryWalk, Found
 from .rebuild import is_outdated
 from .runs import delete_run
 from .scanning import scan
+from .sealing import opened_fields, opened_members
 
 Progress = Callable[[int], object]
 
@@ -150,6 +151,9 @@ class _Verifying:
         if not fields or (b"deleted" in fields and b"session_id" not in fields):
             return  # gone by now, or the mark of a deletion
         members = [(member, float(at)) for member, at in zip(scored[::2], scored[1::2], strict=True)]
+        if ctx.settings.encryption is not None:
+            fields = opened_fields(ctx.settings.encryption, look.session_id, fields)
+            members = opened_members(ctx.settings.encryption, look.session_id, members)
         problems = [*session_problems(look.session_id, fields, members)]
         problems += _ttl_problems(look)
         self.report.sessions += 1

@@ -27,6 +27,7 @@ from sessioncache.transport.together import together
 from .context import TALLY, Context, Held, writing_script
 from .index import GRACE_SECONDS, INDEX_SHARE, Entry, keys_of, make_entries, make_entry
 from .listed import Listing
+from .sealing import sealed_change
 
 R = TypeVar("R")
 
@@ -152,6 +153,7 @@ def _is_unknown(result: Any, precondition: Precondition) -> bool:
 
 def merge(ctx: Context, precondition: Precondition, change: Merge) -> Flow[WriteResult]:
     """Change fields of a session's hash, and none of its runs."""
+    change = sealed_change(ctx, precondition.session_id, change)
     return write(ctx, UPSERT_SESSION, precondition, change.arguments(ctx.settings.max_runs))
 
 

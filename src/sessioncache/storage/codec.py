@@ -34,6 +34,7 @@ import msgpack
 
 from sessioncache.errors import UnserializableError
 
+from . import zstd
 from .packable import PACKING_ERRORS, as_mapping, explain
 
 FORMAT: Final = b"\x01"
@@ -41,6 +42,9 @@ FORMAT: Final = b"\x01"
 
 LENIENT_FORMAT: Final = b"\x02"
 """The same for a value of which a text has lone surrogates: they are encoded as if they were characters."""
+
+ZSTD_FORMAT: Final = b"\x03"
+"""The same for a zstd frame that holds a packed value, with a format byte of its own."""
 
 _SURROGATES: Final[Mapping[bytes, str | None]] = {FORMAT: None, LENIENT_FORMAT: "surrogatepass"}
 """What becomes of lone surrogates, by the format. None is strict, and a third faster than to say so."""
@@ -119,22 +123,40 @@ def _check_size(n_bytes: int) -> None:
         raise TooLargeError(n_bytes)
 
 
+def compressed(packed: bytes) -> bytes:
+    """Return packed bytes compressed, if that is worth it."""
+    if len(packed) < zstd.MIN_BYTES:
+        return packed
+    shorter = ZSTD_FORMAT + zstd.compress(packed)
+    return shorter if len(shorter) <= zstd.WORTH * len(packed) else packed
+
+
+def inner(packed: bytes) -> bytes:
+    """Return packed bytes as they were before they were compressed; raise CodecError if they never were."""
+    if packed[:1] != ZSTD_FORMAT:
+        return packed
+    try:
+        return zstd.decompress(packed[1:], MAX_PACKED_BYTES + 1)
+    except ValueError as exc:
+        raise CodecError(str(exc)) from exc
+
+
+def is_same(packed: bytes, stored: bytes | None) -> bool:
+    """Return whether packed bytes are the stored ones, which may be compressed."""
+    return packed == stored or (stored is not None and packed == inner(stored))
+
+
 def unpack(packed: bytes) -> Any:
     """Return the value of packed bytes; raise CodecError for whatever is none."""
     form = packed[:1]
+    if form == ZSTD_FORMAT:
+        packed = inner(packed)
+        form = packed[:1]
     if form not in _SURROGATES:
         raise CodecError(f"format {form.hex() or 'missing'} is unknown to this version")
     if len(packed) > MAX_PACKED_BYTES:
         _check_size(len(packed) - len(form))
     return _decode(packed[1:], _RESTORERS[form], _SURROGATES[form])
-
-
-def form_of(packed: bytes) -> str:
-    """Return how packed bytes are stored, in a word."""
-    return _FORMS.get(packed[:1], "unknown")
-
-
-_FORMS: Final[Mapping[bytes, str]] = {FORMAT: "plain", LENIENT_FORMAT: "plain"}
 
 
 def unpack_dict(packed: bytes) -> dict[str, Any]:

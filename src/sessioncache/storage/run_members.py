@@ -169,11 +169,12 @@ def is_unchanged(adapter: Adapter, run: Any, loaded: StoredRun) -> bool:
     if run.is_unreadable:
         return True
     attempt, _, packed_head = _split_head(loaded.head)
+    packed_head = codec.inner(packed_head)
     if run.has_pending_body:
         head = _pack_head(run)
         return head == (attempt, packed_head) or head == _pack_head(read_run(adapter, loaded))
     content = pack_run(adapter, run).content
-    if content == (attempt, packed_head, loaded.body):
+    if content == (attempt, packed_head, b"b" + codec.inner(loaded.body[1:])):
         return True
     return content == _content_as_packed_here(adapter, loaded)
 

@@ -45,6 +45,7 @@ GET_CHANGES: Final = _text_of("get_changes")
 LIST_SESSION: Final = _text_of("_index", "list_session")
 CORRECT_INDEX: Final = _text_of("correct_index")
 REPAIR_INDEX: Final = _text_of("repair_index")
+RESEAL: Final = _text_of("reseal")
 REPAIR_SESSION: Final = _text_of("repair_session")
 TRY_COMMANDS: Final = _text_of("try_commands")
 """Tries every command that those which write call, and stores nothing."""

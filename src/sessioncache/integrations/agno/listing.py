@@ -30,6 +30,7 @@ from sessioncache.operations.listing import packed_text
 from sessioncache.operations.lookup import Lookup, parse_reply, read_request
 from sessioncache.operations.read import build_session
 from sessioncache.operations.read import get_session as load_session
+from sessioncache.operations.sealing import opened
 from sessioncache.storage import keys
 from sessioncache.storage.run_range import RunRange
 from sessioncache.storage.session_hash import field_name
@@ -196,7 +197,7 @@ class _Listing:
         requests = [look_request(self._ctx, session_id, _FIELDS) for session_id in entries]
         requests += [whole_request(self._ctx, session_id, self._limit) for session_id in whole]
         replies = yield from send_all(self._ctx, requests)
-        columns = self.index.sift(entries, replies[: len(entries)], _columns)
+        columns = self.index.sift(entries, replies[: len(entries)], partial(_columns, self._ctx))
         read = self.index.sift(whole, replies[len(entries) :], partial(built, self._ctx, self._limit))
         wanted = {name: each for name, each in read.items() if self._wanted.admits(_columns_of(each))}
         return columns, wanted
@@ -224,9 +225,9 @@ _FIELDS: Final = (
 )
 
 
-def _columns(session_id: str, reply: Sequence[Any]) -> Columns | None:
+def _columns(ctx: Context, session_id: str, reply: Sequence[Any]) -> Columns | None:
     """Return the columns of a reply, None if the session is gone."""
-    reading = parse_reply(session_id, reply, fields=_FIELDS)
+    reading = opened(ctx, session_id, parse_reply(session_id, reply, fields=_FIELDS))
     if reading is None:
         return None
     found = dict(zip((*_TEXTS, *_TIMES, *_PACKED), map(reading.fields.get, _FIELDS), strict=True))

@@ -1,0 +1,121 @@
+"""Where values are sealed and opened: at the border to Redis, so that all else works on what was sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from sessioncache.storage import codec
+from sessioncache.storage.run_members import PackedRun, StoredRun
+from sessioncache.storage.scripts import Merge
+from sessioncache.storage.sealing import Keyring
+from sessioncache.storage.session_hash import CONTROL_FIELDS
+from sessioncache.storage.snapshot import Reading
+
+from .context import Context
+
+PLAIN_FIELDS: Final = CONTROL_FIELDS | {
+    b"session_id",
+    b"user_id",
+    b"workflow_id",
+    b"created_at",
+    b"updated_at",
+}
+"""Fields that scripts and listings read."""
+
+MARKS: Final = b"system_messages"
+"""Which agents and teams have a message of the system: ids, and nothing that a user wrote."""
+
+
+def sealed_change(ctx: Context, session_id: str, change: Merge) -> Merge:
+    """Return a change of fields as it is stored."""
+    if ctx.settings.keeps_plain:
+        return change
+    fields = {name: _sealed_field(ctx, session_id, name, value) for name, value in change.set_fields.items()}
+    return change._replace(set_fields=fields)
+
+
+def sealed_runs(ctx: Context, session_id: str, runs: Iterable[PackedRun]) -> list[PackedRun]:
+    """Return runs as they are stored."""
+    if ctx.settings.keeps_plain:
+        return list(runs)
+    return [
+        run._replace(
+            head=_stored(ctx, run.head, session_id, b"head"),
+            body=run.body[:1] + _stored(ctx, run.body[1:], session_id, b"body"),
+        )
+        for run in runs
+    ]
+
+
+def _sealed_field(ctx: Context, session_id: str, name: bytes, value: bytes) -> bytes:
+    return value if is_plain(name, value) else _stored(ctx, value, session_id, b"field:" + name)
+
+
+def is_plain(name: bytes, value: bytes) -> bool:
+    """Return whether a field is not sealed: it says what a session is, not what is in it."""
+    return name in PLAIN_FIELDS or name.partition(b".")[0] == MARKS or value == codec.EMPTY_DICT
+
+
+def _stored(ctx: Context, value: bytes, session_id: str, place: bytes) -> bytes:
+    if ctx.settings.compresses and place != b"field:workflow_name":
+        value = codec.compressed(value)
+    keyring: Keyring | None = ctx.settings.encryption
+    return value if keyring is None else keyring.seal(value, session_id, place)
+
+
+def opened(ctx: Context, session_id: str, reading: Reading | None) -> Reading | None:
+    """Return what was read, opened; a part that does not open is one that does not decode.
+
+    Raises EncryptionError if the keyring lacks a key.
+    """
+    keyring: Keyring | None = ctx.settings.encryption
+    if keyring is None or reading is None:
+        return reading
+    fields = opened_fields(keyring, session_id, reading.fields)
+    return replace(reading, fields=fields, runs=opened_runs(keyring, session_id, reading.runs))
+
+
+def opened_fields(keyring: Keyring, session_id: str, fields: Mapping[bytes, Any]) -> dict[bytes, Any]:
+    """Return fields opened."""
+    return {
+        name: value
+        if value is None or is_plain(name, value)
+        else keyring.open(value, session_id, b"field:" + name)
+        for name, value in fields.items()
+    }
+
+
+def opened_runs(keyring: Keyring, session_id: str, runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """Return runs opened."""
+    return [opened_run(keyring, session_id, run) for run in runs]
+
+
+def opened_run(keyring: Keyring, session_id: str, run: StoredRun) -> StoredRun:
+    """Return a run opened."""
+    head = _opened_member(keyring, session_id, run.head, 1)
+    return run._replace(head=head, body=run.body and _opened_member(keyring, session_id, run.body, -1))
+
+
+def split_head(head: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return what a head begins with, attempt and version, and the packed rest."""
+    attempt, one, rest = head.partition(b":")
+    version, two, packed = rest.partition(b":")
+    return attempt + one + version, two, packed
+
+
+def opened_members(
+    keyring: Keyring, session_id: str, members: Iterable[tuple[bytes, float]]
+) -> list[tuple[bytes, float]]:
+    """Return the members of a sorted set of runs, opened."""
+    return [(_opened_member(keyring, session_id, member, score), score) for member, score in members]
+
+
+def _opened_member(keyring: Keyring, session_id: str, member: bytes, score: float) -> bytes:
+    if score >= 1:
+        prefix, colon, head = split_head(member)
+        return prefix + colon + keyring.open(head, session_id, b"head")
+    if score <= -1:
+        return member[:1] + keyring.open(member[1:], session_id, b"body")
+    return member
