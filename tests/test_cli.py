@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import os
@@ -414,6 +415,29 @@ def test_touch_and_rename(shell: Shell, store: SessionCache) -> None:
     assert store.get_ttls(["order-1"]) == [float("inf")]
     assert shell("rename", "order-1", "Better")[0] == 0
     assert [row["session_id"] for row in shell.json("ls", "--name", "better")] == ["order-1"]
+
+
+# --- keys
+
+
+def test_keys_are_rotated_and_sealed_sessions_are_looked_into(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = (f"{name}={base64.b64encode(name.encode() * 8).decode()}" for name in ("old1", "new1"))
+    assert shell("rotate-keys")[0] == 2
+    monkeypatch.setenv("SESSIONCACHE_KEYS", old)
+    assert shell("show", "order-3")[0] == 1
+    assert shell.json("rotate-keys", "--accept-plain") == [{"sessions": 6}]
+    monkeypatch.setenv("SESSIONCACHE_KEYS", f"{new},{old}")
+    assert shell.lines("rotate-keys") == ["6 sessions were sealed anew"]
+    monkeypatch.setenv("SESSIONCACHE_KEYS", new)
+    assert shell.json("rotate-keys") == [{"sessions": 0}]
+    assert shell.json("show", "order-3")[0]["metadata"] == {"channel": "web", "priority": "normal"}
+    assert shell.json("verify")[-1]["summary"]["problems"] == 0
+    assert shell.json("stats")[0]["formats"] == {"sealed": 5}
+    monkeypatch.setenv("SESSIONCACHE_KEYS", "new=short")
+    status, _, err = shell("ls")
+    assert (status, "short" in err) == (2, False)
 
 
 # --- usage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import subprocess
@@ -10,6 +11,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from leasing import RUNS, TTL
 from sessioncache import (
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from support.servers import RedisServer
+
+_NUMBERS = itertools.count()
 
 WRITES: dict[str, Callable[[Any, Any], Any]] = {
     "upsert_run": lambda cache, lease: cache.upsert_run("s", a_run("r9"), lease=lease),
@@ -246,3 +252,71 @@ def test_no_two_holders_writes_interleave_whatever_is_stopped(redis_server: Redi
     assert all(numbers == list(range(len(numbers))) for numbers in held.values())
     assert sum(len(numbers) == RUNS for numbers in held.values()) > 10
     assert sum("refused" in output for output in outputs) == 8
+
+
+class LeaseMachine(RuleBasedStateMachine):
+    """Holders that take, extend, lose and release leases in any order, and write under all they had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache = SessionCache.from_url(f"memory://leases-{next(_NUMBERS)}")
+        self.cache.upsert_session(a_session("s"))
+        self.leases: list[Any] = []
+        self.holder: Any = None
+        self.written: list[tuple[int, str]] = []
+
+    @rule()
+    def take(self) -> None:
+        lease = self.cache.lease("s", ttl=60)
+        if self.holder is not None:
+            with pytest.raises(LeaseHeldError):
+                lease.__enter__()
+            return
+        lease.__enter__()
+        assert all(lease.number > other for other, _ in self.written)
+        self.holder = lease
+        self.leases.append(lease)
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def write(self, data: st.DataObject) -> None:
+        lease = data.draw(st.sampled_from(self.leases))
+        run_id = f"r{len(self.written)}"
+        if lease is not self.holder:
+            with pytest.raises(LeaseLostError):
+                lease.upsert_run(a_run("late"))
+            return
+        lease.upsert_run(a_run(run_id))
+        self.written.append((lease.number, run_id))
+
+    @precondition(lambda self: self.holder)
+    @rule()
+    def release(self) -> None:
+        self.holder.release()
+        self.holder = None
+
+    @precondition(lambda self: self.holder)
+    @rule()
+    def expire(self) -> None:
+        self.holder.extend(0.001)
+        time.sleep(0.003)
+        self.holder = None
+
+    @precondition(lambda self: self.leases)
+    @rule()
+    def delete(self) -> None:
+        self.cache.delete_session("s")
+        self.cache.upsert_session(a_session("s"))
+        self.written, self.holder = [], None
+
+    @invariant()
+    def what_is_stored_is_what_holders_wrote_in_their_order(self) -> None:
+        assert ids(self.cache.get_runs("s")) == [run_id for _, run_id in self.written]
+        assert [number for number, _ in self.written] == sorted(number for number, _ in self.written)
+
+    def teardown(self) -> None:
+        self.cache.close()
+
+
+TestLeases = LeaseMachine.TestCase
+TestLeases.settings = settings(stateful_step_count=30)
