@@ -14,6 +14,7 @@ from benchmark.rows import (
     memory,
     near_cache,
     processes,
+    sealing,
     telemetry,
     writes,
 )
@@ -30,6 +31,7 @@ GROUPS: Final[dict[str, tuple[Row, ...]]] = {
     "concurrency": concurrency.ROWS,
     "processes": processes.ROWS,
     "memory": memory.ROWS,
+    "sealing": sealing.ROWS,
     "telemetry": telemetry.ROWS,
     "imports": imports.ROWS,
     "agno": agno.ROWS,
