@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from datetime import UTC, date, datetime
@@ -14,10 +15,11 @@ import msgpack
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sessioncache import DamagedRunError, DamagedSessionError, WorkflowSession
-from sessioncache.storage import codec, session_hash
+from sessioncache import DamagedRunError, DamagedSessionError, EncryptionError, Keyring, WorkflowSession
+from sessioncache.storage import codec, session_hash, zstd
 from sessioncache.storage.adapters import WORKFLOWS
 from sessioncache.storage.run_members import StoredRun, pack_run, read_run
+from sessioncache.storage.sealing import BROKEN
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
@@ -170,3 +172,33 @@ def test_a_run(stored: StoredRun) -> None:
         run.to_dict()
     except DamagedRunError:
         return
+
+
+KEYRING = Keyring({"fuzz": b"f" * 32})
+SEALED = [KEYRING.seal(value, "fuzzed", b"body") for value in PACKED[:20]]
+MUTATIONS = 100
+"""Mutations of each example: at length (profile `fuzz`), a million."""
+
+
+@given(st.randoms(use_true_random=False))
+def test_no_mutation_of_a_sealed_value_opens(chance: Any) -> None:
+    for _ in range(MUTATIONS):
+        mutated = bytearray(chance.choice(SEALED))
+        for _ in range(chance.randint(1, 4)):
+            mutated[chance.randrange(len(mutated))] = chance.randrange(256)
+        stored = bytes(mutated[: chance.choice((None, chance.randrange(len(mutated))))])
+        if stored in SEALED:
+            continue
+        with contextlib.suppress(EncryptionError):  # of another key
+            assert KEYRING.open(stored, "fuzzed", b"body") == BROKEN
+
+
+@given(st.binary(max_size=200), st.sampled_from(PACKED))
+def test_no_frame_is_more_than_it_declares(noise: bytes, packed: bytes) -> None:
+    frame = codec.ZSTD_FORMAT + zstd.compress(packed)
+    for stored in (codec.ZSTD_FORMAT + noise, frame + noise, frame[: len(noise)]):
+        try:
+            codec.unpack(stored)
+        except codec.CodecError:
+            continue
+        assert stored == frame
