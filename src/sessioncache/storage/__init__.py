@@ -16,6 +16,7 @@ tag of its own puts all keys in one slot:
         changes  the last writes, in up to 512 bytes: for each `;<rev before it>:<orders of runs it wrote or
                  removed>`, and at the end `;<rev>`; who holds what was read as of one of these revisions
                  reads only those runs. Runs removed by max_runs, the oldest ones, are not in it
+        lease    <number>:<until, in ms>:<who>: the lease that was taken last; neither it nor its end is a write
         deleted  <until, in ms>:<who>: the mark of a deletion, if caches leave one, alone in `meta` for a day;
                  it stays if the session is made anew
 
@@ -43,6 +44,11 @@ A session that was imported from another library's keys leaves a mark, which out
 again. `{prefix}:index:imported` says that there is nothing more to import. Nothing else looks at either:
 
     {prefix}:{ID}:imported  {prefix}:index:imported     HASH
+
+A packed value begins with a format byte: msgpack, or, if a cache is told to, a zstd frame of a packed value
+(`compression`), or a sealed one (`encryption`; sealing.py has its form). Of a run, what follows the version of
+the head and the kind byte of the body is sealed; of a hash, all fields but ids, times, those that the scripts
+keep, and markers of dicts.
 
 Numbers are up to 16 digits, at most 2**53; a session whose numbers are anything else, or whose members do
 not fit its count, is *damaged*: it counts as absent, and is neither read nor written to. An entry of an index
