@@ -24,5 +24,5 @@ fetched from there between 6 and 7, and read again; a write that finds it absent
 
 A write goes the same way, through write.py in place of read.py: a Precondition, one script, its reply as a
 NamedTuple or an error, and then the indexes that the script could not reach (index.py). In a cluster, the
-entries of indexes are flows of their own, which run together with the script (listed.py tells which are due).
+entries of indexes are flows of their own, which run together with the script: listed.py tells which are due.
 """

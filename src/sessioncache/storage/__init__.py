@@ -16,7 +16,7 @@ tag of its own puts all keys in one slot:
         changes  the last writes, in up to 512 bytes: for each `;<rev before it>:<orders of runs it wrote or
                  removed>`, and at the end `;<rev>`; who holds what was read as of one of these revisions
                  reads only those runs. Runs removed by max_runs, the oldest ones, are not in it
-        lease    <number>:<until, in ms>:<who>: the lease that was taken last; neither it nor its end is a write
+        lease    <number>:<until, in ms>:<who>: the lease that was taken last; to take it is no write
         deleted  <until, in ms>:<who>: the mark of a deletion, if caches leave one, alone in `meta` for a day;
                  it stays if the session is made anew
 
@@ -46,7 +46,7 @@ again. `{prefix}:index:imported` says that there is nothing more to import. Noth
     {prefix}:{ID}:imported  {prefix}:index:imported     HASH
 
 A packed value begins with a format byte: msgpack, or, if a cache is told to, a zstd frame of a packed value
-(`compression`), or a sealed one (`encryption`; sealing.py has its form). Of a run, what follows the version of
+(`compression`), or a sealed one (`encryption`, see sealing.py). Of a run, what follows the version of
 the head and the kind byte of the body is sealed; of a hash, all fields but ids, times, those that the scripts
 keep, and markers of dicts.
 
