@@ -121,11 +121,13 @@ class Bar:
         self._task = self._progress.add_task(what, total=total, rate="")
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        if not self._progress.disable:
+            self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if not self._progress.disable:
+            self._progress.stop()
 
     def at(self, done: int) -> None:
         """Show how much is done."""

@@ -65,9 +65,9 @@ class Parts:
         except OSError as exc:
             if not self.is_pipe:
                 os.truncate(self.part, start)
-            raise CommandError(
-                f"{self.part} cannot be written: {exc.strerror}; {self.n_done:,} sessions are in it"
-            ) from exc
+            where = self.file if self.is_pipe else self.part
+            message = f"{where} cannot be written: {exc.strerror}; {self.n_done:,} sessions are in it"
+            raise CommandError(message) from exc
         self.done |= lines.keys()
 
     def finish(self) -> None:
