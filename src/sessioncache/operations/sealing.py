@@ -79,12 +79,11 @@ def opened(ctx: Context, session_id: str, reading: Reading | None) -> Reading | 
 
 def opened_fields(keyring: Keyring, session_id: str, fields: Mapping[bytes, Any]) -> dict[bytes, Any]:
     """Return fields opened."""
-    return {
-        name: value
-        if value is None or is_plain(name, value)
-        else keyring.open(value, session_id, b"field:" + name)
-        for name, value in fields.items()
-    }
+    found = dict(fields)
+    for name, value in fields.items():
+        if name not in PLAIN_FIELDS and value is not None and not is_plain(name, value):
+            found[name] = keyring.open(value, session_id, b"field:" + name)
+    return found
 
 
 def opened_runs(keyring: Keyring, session_id: str, runs: Sequence[StoredRun]) -> list[StoredRun]:
@@ -94,8 +93,17 @@ def opened_runs(keyring: Keyring, session_id: str, runs: Sequence[StoredRun]) ->
 
 def opened_run(keyring: Keyring, session_id: str, run: StoredRun) -> StoredRun:
     """Return a run opened."""
-    head = _opened_member(keyring, session_id, run.head, 1)
-    return run._replace(head=head, body=run.body and _opened_member(keyring, session_id, run.body, -1))
+    head = _opened_head(keyring, session_id, run.head)
+    return StoredRun(head, run.body and _opened_body(keyring, session_id, run.body), run.order, session_id)
+
+
+def _opened_head(keyring: Keyring, session_id: str, member: bytes) -> bytes:
+    start = member.find(b":", member.find(b":") + 1) + 1
+    return member[:start] + keyring.open(member[start:], session_id, b"head")
+
+
+def _opened_body(keyring: Keyring, session_id: str, member: bytes) -> bytes:
+    return member[:1] + keyring.open(member[1:], session_id, b"body")
 
 
 def split_head(head: bytes) -> tuple[bytes, bytes, bytes]:
@@ -114,8 +122,5 @@ def opened_members(
 
 def _opened_member(keyring: Keyring, session_id: str, member: bytes, score: float) -> bytes:
     if score >= 1:
-        prefix, colon, head = split_head(member)
-        return prefix + colon + keyring.open(head, session_id, b"head")
-    if score <= -1:
-        return member[:1] + keyring.open(member[1:], session_id, b"body")
-    return member
+        return _opened_head(keyring, session_id, member)
+    return _opened_body(keyring, session_id, member) if score <= -1 else member

@@ -29,6 +29,7 @@ KEY_BYTES: Final = 32
 SALT_BYTES: Final = 16
 NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16
+SHORTEST_HEADER: Final = 2 + SALT_BYTES
 
 DERIVED_KEYS: Final = 4096
 """Derived keys that are kept: one for each session, process and key that is read or written."""
@@ -94,10 +95,10 @@ class Keyring:
         """Return a value sealed for its place."""
         name = self.current
         salt = self._salt_of(os.getpid(), name, session_id)
-        nonce = os.urandom(NONCE_BYTES)
         header = SEALED + bytes([len(name)]) + name.encode() + salt
-        cipher = self._cipher_of(name, session_id, salt)
-        sealed: bytes = cipher.encrypt(nonce, value, _beside(header, session_id, place))
+        cipher, beside = self._cipher_of(header, session_id)
+        nonce = os.urandom(NONCE_BYTES)
+        sealed: bytes = cipher.encrypt(nonce, value, beside + place)
         return header + nonce + sealed
 
     def open(self, stored: bytes, session_id: str, place: bytes) -> bytes:
@@ -107,15 +108,13 @@ class Keyring:
         """
         if stored[:1] != SEALED:
             return stored if self.accept_plain else BROKEN
-        begin = 2 + (stored[1] if len(stored) > 1 else 0)
-        header, nonce = stored[: begin + SALT_BYTES], stored[begin + SALT_BYTES :][:NONCE_BYTES]
-        sealed = stored[begin + SALT_BYTES + NONCE_BYTES :]
-        if len(sealed) < TAG_BYTES:
+        begin = SHORTEST_HEADER + (stored[1] if len(stored) > 1 else 0)
+        end = begin + NONCE_BYTES
+        if len(stored) < end + TAG_BYTES:
             return BROKEN
         try:
-            name = stored[2:begin].decode("ascii")
-            cipher = self._cipher_of(name, session_id, header[begin:])
-            value: bytes = cipher.decrypt(nonce, sealed, _beside(header, session_id, place))
+            cipher, beside = self._cipher_of(stored[:begin], session_id)
+            value: bytes = cipher.decrypt(stored[begin:end], stored[end:], beside + place)
         except (_invalid_tag(), UnicodeDecodeError, InvalidArgumentError):
             return BROKEN
         return value
@@ -133,16 +132,13 @@ class Keyring:
             raise EncryptionError(name, session_id) from None
         return key
 
-    def _make_cipher(self, name: str, session_id: str, salt: bytes) -> Any:
+    def _make_cipher(self, header: bytes, session_id: str) -> tuple[Any, bytes]:
+        """Return the cipher of a header, and what every value is bound to before its place."""
+        name, salt = header[2:-SALT_BYTES].decode("ascii"), header[-SALT_BYTES:]
         words = (b"sessioncache", name.encode(), session_id.encode(), salt)
         message = b"".join(b"%d:%b" % (len(word), word) for word in words)
         derived = hmac.digest(self._key(name, session_id), message, hashlib.sha256)
-        return _cipher_class()(derived)
-
-
-def _beside(header: bytes, session_id: str, place: bytes) -> bytes:
-    """Return what is authenticated with a value."""
-    return b"%b\0%b\0%b" % (header, session_id.encode(), place)
+        return _cipher_class()(derived), b"%b\0%b\0" % (header, session_id.encode())
 
 
 def _check_name(name: Any) -> None:
