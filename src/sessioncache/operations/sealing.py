@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from sessioncache.storage import codec
@@ -24,7 +23,7 @@ PLAIN_FIELDS: Final = CONTROL_FIELDS | {
 }
 """Fields that scripts and listings read."""
 
-MARKS: Final = b"system_messages"
+MARKS: Final = b"system_messages."
 """Which agents and teams have a message of the system: ids, and nothing that a user wrote."""
 
 
@@ -55,7 +54,7 @@ def _sealed_field(ctx: Context, session_id: str, name: bytes, value: bytes) -> b
 
 def is_plain(name: bytes, value: bytes) -> bool:
     """Return whether a field is not sealed: it says what a session is, not what is in it."""
-    return name in PLAIN_FIELDS or name.partition(b".")[0] == MARKS or value == codec.EMPTY_DICT
+    return value == codec.EMPTY_DICT or name in PLAIN_FIELDS or name.startswith(MARKS)
 
 
 def _stored(ctx: Context, value: bytes, session_id: str, place: bytes) -> bytes:
@@ -74,21 +73,17 @@ def opened(ctx: Context, session_id: str, reading: Reading | None) -> Reading | 
     if keyring is None or reading is None:
         return reading
     fields = opened_fields(keyring, session_id, reading.fields)
-    return replace(reading, fields=fields, runs=opened_runs(keyring, session_id, reading.runs))
+    runs = [opened_run(keyring, session_id, run) for run in reading.runs]
+    return Reading(reading.n_runs, reading.rev, reading.born, fields, runs)
 
 
 def opened_fields(keyring: Keyring, session_id: str, fields: Mapping[bytes, Any]) -> dict[bytes, Any]:
     """Return fields opened."""
-    found = dict(fields)
+    found, open_value = dict(fields), keyring.open
     for name, value in fields.items():
         if name not in PLAIN_FIELDS and value is not None and not is_plain(name, value):
-            found[name] = keyring.open(value, session_id, b"field:" + name)
+            found[name] = open_value(value, session_id, b"field:" + name)
     return found
-
-
-def opened_runs(keyring: Keyring, session_id: str, runs: Sequence[StoredRun]) -> list[StoredRun]:
-    """Return runs opened."""
-    return [opened_run(keyring, session_id, run) for run in runs]
 
 
 def opened_run(keyring: Keyring, session_id: str, run: StoredRun) -> StoredRun:
