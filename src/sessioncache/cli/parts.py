@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final, Self
 
+from sessioncache.operations.iteration import digest_of
+
 from .access import USAGE, CommandError
 
 CHUNK: Final = 2**20
@@ -90,12 +92,15 @@ class Parts:
         return good
 
     def _note(self, line: bytes) -> None:
-        from .transfer import digest  # noqa: PLC0415 - it imports this module
-
         try:
             self.done.add(digest(json.loads(line)["session_id"]))
         except (ValueError, KeyError, TypeError) as exc:
             raise CommandError(f"{self.part} is no export") from exc
+
+
+def digest(session_id: str) -> int:
+    """Return a number that stands for a session: eight bytes for each are held."""
+    return digest_of(session_id.encode(errors="surrogatepass"))
 
 
 def _lines(stream: IO[bytes]) -> Iterator[tuple[list[bytes], int]]:

@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Annotated, Any, Final
 
@@ -27,7 +26,7 @@ from .access import UNREACHED, USAGE, WRONG, AsJson, CommandError, Prefix, Url, 
 from .agno import import_from
 from .jsonl import from_json, to_json
 from .output import Bar, Output
-from .parts import Parts
+from .parts import Parts, digest
 from .reading import User, Workflow
 
 RUNS_AT_ONCE: Final = 200
@@ -140,12 +139,6 @@ def _alone(cache: SessionCache, session_id: str) -> list[WorkflowSession | None]
     except DamagedSessionError as exc:
         say(str(exc))
         return []
-
-
-def digest(session_id: str) -> int:
-    """Return a number that stands for a session: eight bytes for each are held."""
-    data = session_id.encode(errors="surrogatepass")
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
 
 
 @telling

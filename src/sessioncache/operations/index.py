@@ -73,6 +73,12 @@ def keys_of(ctx: Context, session_id: str, user_id: str | None, workflow_id: str
     )
 
 
+def shards(ctx: Context, index: bytes) -> tuple[bytes, ...]:
+    """Return the keys of an index: all its shards, if it has some."""
+    is_split = not ctx.is_in_one_place and keys.is_split(ctx.settings.prefix, index)
+    return keys.shards_of(index) if is_split else (index,)
+
+
 def make_entries(ctx: Context, entries: Iterable[Entry]) -> Flow[list[bool]]:
     """Make entries, all at once; return which of them are made."""
     if not ctx.is_in_one_place:

@@ -8,13 +8,12 @@ from math import ceil, sqrt
 from typing import Any, Final, NamedTuple
 
 from sessioncache.errors import DamagedSessionError
-from sessioncache.storage import keys
 from sessioncache.transport.batch import send_all
 from sessioncache.transport.flow import Command, Flow
 from sessioncache.transport.request import Request
 
 from .context import Context
-from .index import DAMAGE, checked
+from .index import DAMAGE, checked, shards
 
 SWEEP: Final = 16
 """Oldest entries checked with each listing: sessions expire there first, and are removed."""
@@ -54,23 +53,16 @@ class _Shard:
         """Return the entries of a slice."""
         self._start += size or 0
         self.is_read = size is None or len(scored) < 2 * size
-        entries = self.entries(scored)
+        entries = _entries(self.key, scored)
         self.last = entries[-1] if entries else self.last
         return entries
-
-    def entries(self, scored: Sequence[bytes]) -> list[Found]:
-        """Return members and scores as entries."""
-        pairs = zip(scored[::2], scored[1::2], strict=True)
-        return [Found(float(score), member, score, self.key) for member, score in pairs]
 
 
 class ShardedIndex:
     """One reading of an index: what was read of each shard, and is yet to be returned."""
 
     def __init__(self, ctx: Context, key: bytes, *, newest_first: bool) -> None:
-        is_split = not ctx.is_in_one_place and keys.is_split(ctx.settings.prefix, key)
-        self.is_split = is_split
-        self._shards = [_Shard(each) for each in (keys.shards_of(key) if is_split else (key,))]
+        self._shards = [_Shard(each) for each in shards(ctx, key)]
         self._waiting: list[Found] = []
         self._ctx = ctx
         self._newest_first = newest_first
@@ -96,7 +88,7 @@ class ShardedIndex:
         for shard, (number, scored, *more) in zip(self._shards, replies, strict=True):
             self._waiting += shard.take(scored, share)
             total += number
-            others += [entry for reply in more for entry in shard.entries(reply)]
+            others += [entry for reply in more for entry in _entries(shard.key, reply)]
         self._waiting.sort(reverse=self._newest_first)
         return (yield from self.read(size)), others, total
 
@@ -195,4 +187,10 @@ def read_entries(ctx: Context, command: Command) -> Flow[list[Found]]:
     """Return the entries that one command reads with their scores: one round trip."""
     key = command[1]
     scored: Any = checked((yield from send_all(ctx, [Request(key, (command,), tolerates=DAMAGE)]))[0])
-    return [Found(float(at), member, at, key) for member, at in zip(scored[::2], scored[1::2], strict=True)]
+    return _entries(key, scored)
+
+
+def _entries(key: bytes, scored: Sequence[bytes]) -> list[Found]:
+    """Return members and scores as entries."""
+    pairs = zip(scored[::2], scored[1::2], strict=True)
+    return [Found(float(score), member, score, key) for member, score in pairs]

@@ -8,17 +8,14 @@ from hashlib import blake2b
 from typing import Final
 
 from sessioncache.models import SessionSummary
-from sessioncache.storage import keys
 from sessioncache.transport.flow import Flow
 from sessioncache.validation import whole_number
 
 from .context import Context
+from .index import shards
 from .index_reader import IndexReader
 from .index_shards import EntryWalk, Found, read_entries
 from .listing import SessionFilter, look_at
-
-MAX_PAGE: Final = 10_000
-"""Most sessions of a page."""
 
 CHUNK: Final = 8192
 """How many sessions that were seen are looked through at once."""
@@ -49,8 +46,7 @@ class SessionWalk:
         self.wanted = self.wanted.scoped(ctx)
         index = self.wanted.index(ctx.settings.prefix)
         if self._shards is None:
-            is_split = not ctx.is_in_one_place and keys.is_split(ctx.settings.prefix, index)
-            self._shards = list(keys.shards_of(index) if is_split else (index,))
+            self._shards = list(shards(ctx, index))
         if not self._shards:
             return None
         key = self._shards[0]
@@ -70,14 +66,14 @@ class SessionWalk:
     def _older(self, ctx: Context, walk: EntryWalk) -> Flow[list[Found]]:
         """Return the next entries that are older than the walk."""
         found = yield from walk.next_page(ctx, b"(%r" % self._end)
-        self._seen.extend(_digest(entry.member) for entry in found)
+        self._seen.extend(digest_of(entry.member) for entry in found)
         return found
 
     def _newer(self, ctx: Context, key: bytes) -> Flow[list[Found]]:
         """Return the entries of the time of the walk itself, but for those seen before."""
         command = (b"ZRANGE", key, b"%r" % self._end, b"+inf", b"BYSCORE", b"WITHSCORES")
         entries = yield from read_entries(ctx, command)
-        by_digest = {_digest(entry.member): entry for entry in entries}
+        by_digest = {digest_of(entry.member): entry for entry in entries}
         seen = _common(by_digest.keys(), self._seen)
         return [entry for digest, entry in by_digest.items() if digest not in seen]
 
@@ -92,7 +88,8 @@ def _last_score(ctx: Context, key: bytes) -> Flow[float]:
     return entries[0].score if entries else 0.0
 
 
-def _digest(member: bytes) -> int:
+def digest_of(member: bytes) -> int:
+    """Return a number of eight bytes that stands for a member."""
     return int.from_bytes(blake2b(member, digest_size=8).digest(), "big")
 
 

@@ -17,7 +17,7 @@ from sessioncache.transport.retry import send
 from .context import Context, writing_script
 from .index import DAMAGE
 from .scanning import scan
-from .sealing import is_plain, split_head
+from .sealing import head_start, is_plain
 
 Progress = Callable[[int], object]
 Change = tuple[bytes, bytes, bytes]
@@ -108,10 +108,11 @@ class _Rotating:
 
     def _members(self, session_id: str, scored: Any) -> Iterator[Change]:
         for member, score in scored:
-            prefix, colon, value = split_head(member) if float(score) > 0 else (member[:1], b"", member[1:])
-            anew = self._anew(value, session_id, b"head" if float(score) > 0 else b"body")
+            is_head = float(score) > 0
+            start = head_start(member) if is_head else 1
+            anew = self._anew(member[start:], session_id, b"head" if is_head else b"body")
             if anew is not None:
-                yield score, member, prefix + colon + anew
+                yield score, member, member[:start] + anew
 
     def _anew(self, value: bytes, session_id: str, place: bytes) -> bytes | None:
         """Return a value sealed anew; None if it is sealed so, or does not open."""

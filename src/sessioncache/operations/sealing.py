@@ -93,7 +93,7 @@ def opened_run(keyring: Keyring, session_id: str, run: StoredRun) -> StoredRun:
 
 
 def _opened_head(keyring: Keyring, session_id: str, member: bytes) -> bytes:
-    start = member.find(b":", member.find(b":") + 1) + 1
+    start = head_start(member)
     return member[:start] + keyring.open(member[start:], session_id, b"head")
 
 
@@ -101,11 +101,9 @@ def _opened_body(keyring: Keyring, session_id: str, member: bytes) -> bytes:
     return member[:1] + keyring.open(member[1:], session_id, b"body")
 
 
-def split_head(head: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return what a head begins with, attempt and version, and the packed rest."""
-    attempt, one, rest = head.partition(b":")
-    version, two, packed = rest.partition(b":")
-    return attempt + one + version, two, packed
+def head_start(member: bytes) -> int:
+    """Return where the sealed part of a head starts: behind its attempt and its version."""
+    return member.find(b":", member.find(b":") + 1) + 1
 
 
 def opened_members(
